@@ -1,0 +1,181 @@
+"""Sensitive features to integer codes and back, fixed once at ``fit``."""
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["UNKNOWN", "GroupEncoder"]
+
+#: Code of a row whose group is unknown.
+UNKNOWN = -1
+
+
+class GroupEncoder:
+    """Code rows by the group they belong to.
+
+    One column of labels gives one group a label; several columns are crossed,
+    and each combination that occurs is a group. A missing value (``None``,
+    ``NaN``, ``pd.NA``, ``NaT``) in any column makes the group of a row unknown.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_groups,)
+        Labels in code order: values of the column, or tuples of values where
+        columns are crossed.
+    names_ : list
+        Names of the columns.
+
+    Examples
+    --------
+    >>> from fairskorch.groups import GroupEncoder
+    >>> encoder = GroupEncoder().fit(["f", "m", None, "f"])
+    >>> encoder.labels_
+    array(['f', 'm'], dtype='<U1')
+    >>> encoder.transform(["m", "x", None])
+    array([ 1, -1, -1])
+    """
+
+    def fit(self, sensitive_features):
+        """Learn the groups that occur.
+
+        Parameters
+        ----------
+        sensitive_features : array-like of shape (n_samples,) or (n_samples, k)
+            Labels of any kind, strings and numbers mixed if need be.
+
+        Returns
+        -------
+        self : GroupEncoder
+        """
+        frame = as_frame(sensitive_features)
+        self.names_ = list(frame.columns)
+        self._levels = [_levels(frame.iloc[:, j]) for j in range(frame.shape[1])]
+        codes = self._column_codes(frame)
+        known = np.unique(codes[(codes >= 0).all(axis=1)], axis=0)
+        self._known = pd.MultiIndex.from_arrays(known.T)
+        labels = [
+            tuple(level[i] for level, i in zip(self._levels, row, strict=True))
+            for row in known
+        ]
+        if len(self._levels) == 1:
+            self.labels_ = _natural_array([label[0] for label in labels])
+        else:
+            self.labels_ = np.empty(len(labels), dtype=object)
+            self.labels_[:] = labels
+        return self
+
+    def transform(self, sensitive_features):
+        """Give each row the code of its group.
+
+        Parameters
+        ----------
+        sensitive_features : array-like of shape (n_samples,) or (n_samples, k)
+            As at `fit`, with the same number of columns.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples,), int64
+            Position in `labels_`; -1 where the group is unknown or was not seen
+            at `fit`.
+        """
+        frame = as_frame(sensitive_features)
+        if frame.shape[1] != len(self._levels):
+            raise ValueError(
+                f"sensitive_features has {frame.shape[1]} columns; the groups were "
+                f"learnt from {len(self._levels)}: {self.names_}."
+            )
+        if not len(self._known):
+            return np.full(len(frame), UNKNOWN, dtype=np.int64)
+        rows = pd.MultiIndex.from_arrays(self._column_codes(frame).T)
+        return np.asarray(self._known.get_indexer(rows), dtype=np.int64)
+
+    def unseen(self, sensitive_features):
+        """List the labels that were not seen at `fit`, missing values aside.
+
+        Parameters
+        ----------
+        sensitive_features : array-like of shape (n_samples,) or (n_samples, k)
+
+        Returns
+        -------
+        labels : list
+            Distinct labels, in order of appearance.
+        """
+        frame = as_frame(sensitive_features)
+        new = (self.transform(frame) == UNKNOWN) & ~frame.isna().any(axis=1).to_numpy()
+        rows = frame.loc[new].drop_duplicates().itertuples(index=False, name=None)
+        return [row[0] if len(row) == 1 else row for row in rows]
+
+    def index(self):
+        """Return the groups as an index for a DataFrame with one row a group."""
+        if len(self.names_) > 1:
+            return pd.MultiIndex.from_tuples(list(self.labels_), names=self.names_)
+        return pd.Index(self.labels_, name=self.names_[0])
+
+    def _column_codes(self, frame):
+        columns = []
+        for j, level in enumerate(self._levels):
+            values = frame.iloc[:, j]
+            codes = pd.Index(level, dtype=object).get_indexer(values)
+            columns.append(np.where(values.isna(), UNKNOWN, codes))
+        return np.column_stack(columns).astype(np.int64)
+
+
+def as_frame(sensitive_features):
+    """Bring sensitive features of any accepted kind into a DataFrame of objects."""
+    if isinstance(sensitive_features, pd.DataFrame):
+        frame = sensitive_features
+    elif isinstance(sensitive_features, pd.Series):
+        frame = sensitive_features.to_frame(
+            "group" if sensitive_features.name is None else sensitive_features.name
+        )
+    else:
+        if hasattr(sensitive_features, "detach"):
+            sensitive_features = sensitive_features.detach().cpu().numpy()
+        if not isinstance(sensitive_features, np.ndarray):
+            values = np.empty(len(sensitive_features), dtype=object)
+            values[:] = [
+                tuple(v) if isinstance(v, list | tuple | np.ndarray) else v
+                for v in sensitive_features
+            ]
+            if len(values) and all(isinstance(v, tuple) for v in values):
+                values = np.array(list(sensitive_features), dtype=object)
+            sensitive_features = values
+        if sensitive_features.ndim not in (1, 2) or (
+            sensitive_features.ndim == 2 and sensitive_features.shape[1] == 0
+        ):
+            raise ValueError(
+                "sensitive_features must have the shape (n_samples,) or (n_samples, k) "
+                f"with at least one column; got {sensitive_features.shape}."
+            )
+        if sensitive_features.ndim == 1:
+            names = ["group"]
+        else:
+            names = [f"group_{j}" for j in range(sensitive_features.shape[1])]
+        frame = pd.DataFrame(
+            sensitive_features.reshape(len(sensitive_features), -1), columns=names
+        )
+    if frame.shape[1] == 0:
+        raise ValueError("sensitive_features has no column; expected at least one.")
+    frame = frame.astype(object).reset_index(drop=True)
+    frame.columns = [str(name) for name in frame.columns]
+    return frame
+
+
+def _levels(column):
+    """Distinct labels of a column: sorted, by type and text where types mix."""
+    values = column[~column.isna()].unique().tolist()
+    try:
+        return sorted(values)
+    except TypeError:
+        return sorted(values, key=lambda value: (type(value).__name__, str(value)))
+
+
+def _natural_array(labels):
+    """Return an array of the labels' own type, of objects where types mix."""
+    if len({type(label) for label in labels}) == 1:
+        array = np.asarray(labels)
+        if array.ndim == 1 and array.dtype.kind in "biufU":
+            return array
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array

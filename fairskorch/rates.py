@@ -1,0 +1,173 @@
+"""Sums and counts of every group x class cell: the one place that knows cells.
+
+A *statistic* is a tensor of shape ``(..., n_groups, n_classes, 1 + n_values)``: for
+each cell of group and true class the number of rows, then the sums of one or more
+values of a row (a score, a loss, a prediction). Statistics add up, so a batch, an
+epoch, a running memory and several processes are handled by the same code, and the
+rates below are computed once the sums are complete.
+
+Rates come as a pair of tensors ``(rates, present)``, both of shape
+``(..., n_rates, n_groups)``: a rate without a row to estimate it is 0, not present and
+passes no gradient. Leading dimensions are kept, so draws of a bootstrap are one call.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Rates",
+    "cell_statistics",
+    "confusion_statistics",
+    "false_positive_rates",
+    "gaps",
+    "mean_values",
+    "miss_rates",
+    "selection_rates",
+    "true_positive_rates",
+]
+
+
+class Rates(NamedTuple):
+    """Rates by group, and whether each could be estimated."""
+
+    rates: Tensor
+    present: Tensor
+
+
+def cell_statistics(
+    values: Tensor,
+    target: Tensor,
+    groups: Tensor,
+    n_groups: int,
+    n_classes: int,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Count the rows of every group x class cell and sum their values.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n_samples, n_values)
+        Half precision is raised to float32; float64 stays.
+    target : Tensor of shape (n_samples,), int64
+        Class codes.
+    groups : Tensor of shape (n_samples,), int64
+        Group codes; rows of a negative code are in no cell.
+    n_groups, n_classes : int
+        Fixed numbers; never inferred from the rows.
+    weight : Tensor of shape (n_samples,), optional
+        What a row counts for; 1 if not given.
+
+    Returns
+    -------
+    statistic : Tensor of shape (n_groups, n_classes, 1 + n_values)
+    """
+    values = raise_half(values)
+    rows = torch.cat([values.new_ones(len(values), 1), values], dim=1)
+    if weight is not None:
+        rows = rows * weight.to(rows.dtype).unsqueeze(1)
+    n_cells = n_groups * n_classes
+    # Rows of no cell are summed into a spare one, so that nothing waits for a count.
+    cell = torch.where(groups < 0, n_cells, groups * n_classes + target)
+    sums = rows.new_zeros(n_cells + 1, rows.shape[1]).index_add(0, cell, rows)
+    return sums[:n_cells].reshape(n_groups, n_classes, -1)
+
+
+def confusion_statistics(
+    target: Tensor, predicted: Tensor, groups: Tensor, n_groups: int, n_classes: int
+) -> Tensor:
+    """Count rows by group, true class and predicted class, as a statistic.
+
+    The values of a row are the indicators of its predicted class, so the rates of
+    hard predictions and those of scores are the same functions.
+
+    Returns
+    -------
+    statistic : Tensor of shape (n_groups, n_classes, 1 + n_classes), float64
+    """
+    cell = (groups * n_classes + target) * n_classes + predicted
+    n_cells = n_groups * n_classes * n_classes
+    cell = torch.where(groups < 0, n_cells, cell)
+    counts = torch.bincount(cell, minlength=n_cells + 1)[:n_cells]
+    counts = counts.reshape(n_groups, n_classes, n_classes).double()
+    return torch.cat([counts.sum(-1, keepdim=True), counts], dim=-1)
+
+
+def selection_rates(statistic: Tensor) -> Rates:
+    """Mean value of each group, whatever the class: ``(..., n_values, n_groups)``.
+
+    With indicators of predicted classes: the share of a group that is predicted so.
+    """
+    totals = statistic.sum(-2)
+    return _ratio(totals[..., 1:], totals[..., :1])
+
+
+#: The same quantity under the name that fits losses and features.
+mean_values = selection_rates
+
+
+def true_positive_rates(statistic: Tensor) -> Rates:
+    """Mean value of class c among each group's rows of class c.
+
+    Two values or more: value c belongs to class c. One value: it belongs to class 1
+    of two.
+    """
+    hits, own, _, _ = _one_vs_rest(statistic)
+    return _ratio(hits, own)
+
+
+def false_positive_rates(statistic: Tensor, joint: bool = False) -> Rates:
+    """Mean value of class c among each group's rows of other classes.
+
+    With ``joint=True`` the sum is divided by the size of the group instead.
+    """
+    hits, own, sums, size = _one_vs_rest(statistic)
+    return _ratio(sums - hits, size.expand_as(own) if joint else size - own)
+
+
+def miss_rates(statistic: Tensor, joint: bool = False) -> Rates:
+    """One minus the mean value of class c among each group's rows of class c.
+
+    With ``joint=True`` the sum of misses is divided by the size of the group instead:
+    the form whose gap is 0 for unequal classifiers when base rates differ.
+    """
+    hits, own, _, size = _one_vs_rest(statistic)
+    return _ratio(own - hits, size.expand_as(own) if joint else own)
+
+
+def gaps(rates: Tensor, present: Tensor) -> Tensor:
+    """Largest minus smallest present rate: shape ``(..., n_rates)``, 0 at parity.
+
+    Exactly 0, with a zero gradient, where fewer than two groups are present.
+    """
+    infinity = float("inf")
+    top = rates.masked_fill(~present, -infinity).amax(-1)
+    bottom = rates.masked_fill(~present, infinity).amin(-1)
+    return torch.where(present.sum(-1) >= 2, top - bottom, torch.zeros_like(top))
+
+
+def raise_half(values: Tensor) -> Tensor:
+    """Raise half precision and integers to float32; leave float32 and float64."""
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def _one_vs_rest(statistic: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sums of value c in class c, rows of class c, sums of value c, rows: by group."""
+    counts, values = statistic[..., 0], statistic[..., 1:]
+    n_classes, n_values = values.shape[-2:]
+    if n_values == n_classes:
+        hits = values.diagonal(dim1=-2, dim2=-1)
+        own = counts
+    else:
+        hits = values[..., 1, :]
+        own = counts[..., 1:]
+    return hits, own, values.sum(-2), counts.sum(-1, keepdim=True)
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Rates:
+    """Divide where there are rows; groups move to the last dimension."""
+    present = denominator > 0
+    rates = numerator / torch.where(present, denominator, 1.0)
+    rates = torch.where(present, rates, torch.zeros_like(rates))
+    return Rates(rates.transpose(-1, -2), present.expand_as(rates).transpose(-1, -2))
