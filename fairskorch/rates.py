@@ -153,7 +153,7 @@ def raise_half(values: Tensor) -> Tensor:
 
 
 def _one_vs_rest(statistic: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sums of value c in class c, rows of class c, sums of value c, rows: by group."""
+    """Return, by group: value c in class c, rows of class c, value c, all rows."""
     counts, values = statistic[..., 0], statistic[..., 1:]
     n_classes, n_values = values.shape[-2:]
     if n_values == n_classes:
