@@ -2,6 +2,8 @@
 
 from importlib.metadata import version
 
-__all__ = ["__version__"]
+from fairskorch.classifier import FairNeuralClassifier
+
+__all__ = ["FairNeuralClassifier", "__version__"]
 
 __version__ = version("fairskorch")

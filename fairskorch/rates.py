@@ -90,7 +90,7 @@ def confusion_statistics(
     n_cells = n_groups * n_classes * n_classes
     cell = torch.where(groups < 0, n_cells, cell)
     counts = torch.bincount(cell, minlength=n_cells + 1)[:n_cells]
-    counts = counts.reshape(n_groups, n_classes, n_classes).double()
+    counts = counts.reshape(n_groups, n_classes, n_classes).to(widest(counts.device))
     return torch.cat([counts.sum(-1, keepdim=True), counts], dim=-1)
 
 
@@ -145,6 +145,11 @@ def gaps(rates: Tensor, present: Tensor) -> Tensor:
     top = rates.masked_fill(~present, -infinity).amax(-1)
     bottom = rates.masked_fill(~present, infinity).amin(-1)
     return torch.where(present.sum(-1) >= 2, top - bottom, torch.zeros_like(top))
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return the widest float of a device, for sums over many rows."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def raise_half(values: Tensor) -> Tensor:

@@ -1,0 +1,271 @@
+"""From what users hand to ``fit`` to rows with class and group codes."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn import get_config
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    assert_all_finite,
+    column_or_1d,
+)
+
+from fairskorch.exceptions import EmptyCellWarning, UnknownGroupWarning
+from fairskorch.groups import UNKNOWN, GroupEncoder, as_frame
+
+#: Empty cells that a warning names; the rest is counted.
+NAMED_CELLS = 5
+
+
+def given_groups(owner, groups, sensitive_features):
+    """Return the one of two names of an argument that was given."""
+    if groups is not None and sensitive_features is not None:
+        raise ValueError(
+            f"{owner}.fit got both groups and sensitive_features; they are two names "
+            "of one argument: pass one."
+        )
+    return groups if sensitive_features is None else sensitive_features
+
+
+def missing_groups_message(owner, penalty):
+    """Say that groups did not arrive, and how they do."""
+    message = (
+        f"{owner} with penalty={penalty!r} needs the group of every training row: "
+        "fit(X, y, groups)"
+    )
+    if get_config()["enable_metadata_routing"]:
+        return (
+            f"{message}. Inside another estimator request them with "
+            ".set_fit_request(sensitive_features=True) and pass sensitive_features=... "
+            "to its fit; an argument named groups belongs to the splitter."
+        )
+    return (
+        f"{message}. Searches give an argument named groups to the splitter alone: "
+        "pass sensitive_features=... to their fit, and step__sensitive_features=... "
+        "through a Pipeline; or call sklearn.set_config(enable_metadata_routing=True) "
+        "and .set_fit_request(sensitive_features=True)."
+    )
+
+
+def read_items(dataset):
+    """Read classes and groups from a Dataset that yields (x, y, group)."""
+    classes, groups = [], []
+    for i in range(len(dataset)):
+        item = dataset[i]
+        if not isinstance(item, tuple | list) or len(item) != 3:
+            raise ValueError(
+                "A Dataset given to fit must yield (x, y, group); item "
+                f"{i} is {type(item).__name__}"
+                + (
+                    f" of {len(item)} entries."
+                    if isinstance(item, tuple | list)
+                    else "."
+                )
+            )
+        classes.append(_plain(item[1]))
+        groups.append(_plain(item[2]))
+    return np.asarray(classes), groups
+
+
+def checked_target(owner, y, n_rows, *, name="y"):
+    """Return class labels as a 1-D array, or refuse what is none."""
+    if y is None:
+        raise ValueError(
+            f"{owner} requires y to be passed, but the target {name} is None."
+        )
+    if hasattr(y, "detach"):
+        y = y.detach().cpu().numpy()
+    y = column_or_1d(y, warn=True)
+    check_lengths(owner, name, y, n_rows)
+    assert_all_finite(y, input_name=name, estimator_name=owner)
+    check_classification_targets(y)
+    return y
+
+
+def checked_groups(owner, groups, rows, *, name="groups"):
+    """Return groups as a DataFrame of as many rows as X."""
+    frame = as_frame(groups)
+    check_lengths(owner, name, frame, len(rows))
+    return frame
+
+
+def checked_weight(owner, sample_weight, n_rows):
+    """Return non-negative weights of rows, or None."""
+    if sample_weight is None:
+        return None
+    weight = _check_sample_weight(
+        sample_weight,
+        np.empty((n_rows, 1)),
+        dtype=np.float64,
+        ensure_non_negative=True,
+    )
+    if not weight.any():
+        raise ValueError(f"sample_weight of {owner} is 0 for every row.")
+    return weight
+
+
+def check_lengths(owner, name, values, n_rows):
+    """Refuse arguments of other length than X."""
+    if len(values) != n_rows:
+        raise ValueError(
+            f"{name} of {owner} has {len(values)} rows and X has {n_rows}; "
+            "they must agree."
+        )
+
+
+def check_same(owner, what, before, now):
+    """Refuse to go on with classes or groups other than those of the first fit."""
+    before = [] if before is None else sorted(map(str, set(before)))
+    now = [] if now is None else sorted(map(str, set(now)))
+    if before != now:
+        raise ValueError(
+            f"warm_start of {owner} goes on with the {what} of the last fit, "
+            f"{before[:10]}; got {now[:10]}."
+        )
+
+
+def encode_classes(owner, y, classes=None):
+    """Return the sorted classes and each row's class code."""
+    found = np.unique(y if classes is None else classes)
+    if len(found) < 2:
+        raise ValueError(
+            f"{owner} needs at least two classes in y; got one class: {found.tolist()}."
+        )
+    return found, encode_known(owner, y, found)
+
+
+def encode_known(owner, y, classes, *, name="y"):
+    """Return the class code of each row; a class that is not known is refused."""
+    codes = np.searchsorted(classes, y).clip(0, len(classes) - 1)
+    strange = classes[codes] != y
+    if strange.any():
+        raise ValueError(
+            f"{name} holds classes that {owner} does not know: "
+            f"{np.unique(y[strange]).tolist()}; known are {classes.tolist()}."
+        )
+    return codes
+
+
+def encode_groups(owner, frame, penalty, classes, codes):
+    """Learn the groups, and count the rows of each group and class.
+
+    Returns
+    -------
+    encoder : GroupEncoder
+    group_codes : ndarray of shape (n_samples,)
+    counts : DataFrame
+        Rows by group and class.
+    """
+    encoder = GroupEncoder().fit(frame)
+    group_codes = encoder.transform(frame)
+    labels = list(encoder.labels_)
+    if penalty is not None and len(labels) < 2:
+        what = f"one group only: {labels}" if labels else "no known group"
+        raise ValueError(
+            f"{owner} with penalty={penalty!r} compares groups, and there is {what}. "
+            "Use penalty=None, or pass groups with at least two labels."
+        )
+    known = group_codes >= 0
+    table = np.zeros((len(labels), len(classes)), dtype=np.int64)
+    np.add.at(table, (group_codes[known], codes[known]), 1)
+    counts = pd.DataFrame(table, index=encoder.index(), columns=classes)
+    if penalty is not None:
+        _warn_of_empty_cells(owner, encoder.labels_, classes, table)
+    return encoder, group_codes, counts
+
+
+def known_groups(owner, encoder, frame, *, name, new):
+    """Code groups that were learnt before; new ones raise or count as unknown."""
+    codes = encoder.transform(frame)
+    unseen = encoder.unseen(frame) if (codes == UNKNOWN).any() else []
+    if unseen:
+        text = f"{name} holds groups that {owner} was not fitted on: {unseen[:5]}"
+        if new == "raise":
+            raise ValueError(
+                f"{text}; groups are fixed at the first call: "
+                f"{list(encoder.labels_)[:10]}."
+            )
+        warnings.warn(
+            f"{text}; these rows count in no group.", UnknownGroupWarning, stacklevel=5
+        )
+    return codes
+
+
+def split_rows(owner, fraction, rows, rng):
+    """Hold out rows for monitoring, the same share of every cell.
+
+    Parameters
+    ----------
+    owner : str
+        For messages.
+    fraction : float, int or splitter
+        Share of rows; 0 for none. A splitter's first split is taken.
+    rows : GroupedRows
+    rng : RandomState
+
+    Returns
+    -------
+    train, valid : GroupedRows
+        `valid` is None where no row is held out.
+    """
+    if not isinstance(fraction, int | float):
+        train, valid = _first_split(owner, fraction, rows)
+        return rows.subset(train), rows.subset(valid)
+    if fraction == 0:
+        return rows, None
+    y, groups = rows.y.numpy(), rows.groups.numpy()
+    cell = (groups + 1) * (y.max() + 1) + y
+    order = rng.permutation(len(cell))
+    order = order[np.argsort(cell[order], kind="stable")]
+    # A place counts the rows held out so far; where it passes a whole number a row is
+    # taken. Cells follow each other, so small ones share what they are too small for.
+    place = (np.arange(len(cell)) + rng.uniform()) * fraction
+    held = np.floor(place) > np.floor(place - fraction)
+    # The first row of a cell stays, so that training sees whatever occurs at all.
+    sorted_cell = cell[order]
+    held[np.r_[True, sorted_cell[1:] != sorted_cell[:-1]]] = False
+    if not held.any():
+        return rows, None
+    return rows.subset(np.sort(order[~held])), rows.subset(np.sort(order[held]))
+
+
+def _first_split(owner, splitter, rows):
+    try:
+        train, valid = next(iter(splitter.split(np.zeros(len(rows)), rows.y.numpy())))
+    except ValueError as error:
+        raise ValueError(
+            f"The splitter given as validation_fraction of {owner} cannot split: "
+            f"{error}. It is called with X and y alone, since sensitive groups are no "
+            "cross-validation groups; hold out subjects with "
+            "sklearn.model_selection.PredefinedSplit, or pass X_val, y_val, groups_val."
+        ) from error
+    if len(np.intersect1d(train, valid)) or len(train) == 0 or len(valid) == 0:
+        raise ValueError(
+            f"The splitter given as validation_fraction of {owner} must give two "
+            "disjoint parts with at least one row each."
+        )
+    return train, valid
+
+
+def _warn_of_empty_cells(owner, labels, classes, table):
+    empty = np.argwhere(table == 0)
+    if not len(empty):
+        return
+    named = ", ".join(
+        f"group {labels[g]!r} has no row of class {classes[c]!r}"
+        for g, c in empty[:NAMED_CELLS]
+    )
+    more = len(empty) - NAMED_CELLS
+    rest = f" (and {more} more cells)" if more > 0 else ""
+    warnings.warn(
+        f"{owner}: {named}{rest}. Rates of an empty cell are left out of the penalty.",
+        EmptyCellWarning,
+        stacklevel=4,
+    )
+
+
+def _plain(value):
+    """Return the Python object in a tensor or array of one number."""
+    return value.item() if hasattr(value, "item") else value

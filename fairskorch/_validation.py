@@ -1,0 +1,84 @@
+"""Checks of parameters; the only importer of scikit-learn's private names."""
+
+import difflib
+import inspect
+
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+)
+
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "InvalidParameterError",
+    "StrOptions",
+    "check_nested_names",
+    "did_you_mean",
+    "fit_context",
+    "signature_names",
+]
+
+#: Validates parameters by `_parameter_constraints` before a method runs.
+fit_context = _fit_context(prefer_skip_nested_validation=True)
+
+
+def did_you_mean(name, known):
+    """Return the end of a message that suggests the nearest known name."""
+    known = sorted(str(k) for k in known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Known are {', '.join(map(repr, known))}." if known else ""
+
+
+def signature_names(part):
+    """Return the names of a callable's parameters, or None where it takes any."""
+    try:
+        parameters = inspect.signature(part).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+
+
+def check_nested_names(owner, given, parts, own):
+    """Refuse parameter names that no part of an estimator has.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the estimator's class, for messages.
+    given : iterable of str
+        Names beyond the estimator's own signature.
+    parts : dict of str to (list of str or None)
+        Prefix, and the names that may follow it after a double underscore; None where
+        any may.
+    own : iterable of str
+        Names of the estimator's own signature, for suggestions.
+
+    Raises
+    ------
+    ValueError
+        For the first name that is not known, with a suggestion.
+    """
+    for name in sorted(given):
+        prefix, separator, rest = name.partition("__")
+        if not separator:
+            hint = did_you_mean(name, [*own, *(f"{p}__" for p in parts)])
+            raise ValueError(f"{owner} has no parameter {name!r}.{hint}")
+        if prefix not in parts:
+            hint = did_you_mean(prefix, parts)
+            raise ValueError(
+                f"{owner} has no parameter {name!r}: it has no part {prefix!r}.{hint}"
+            )
+        known = parts[prefix]
+        if known is not None and rest.partition("__")[0] not in known:
+            hint = did_you_mean(rest, known)
+            raise ValueError(
+                f"{owner} has no parameter {name!r}: {prefix} takes no {rest!r}.{hint}"
+            )

@@ -1,0 +1,552 @@
+"""The estimator that trains a network under a group penalty."""
+
+import contextlib
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin
+from sklearn.utils import compute_class_weight
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import check_is_fitted
+
+from fairskorch import _building, _preparation
+from fairskorch._params import NestedParams
+from fairskorch._validation import HasMethods, Interval, StrOptions, fit_context
+from fairskorch.augment import AUGMENTATIONS
+from fairskorch.batches import GroupedRows
+from fairskorch.inputs import InputFormat
+from fairskorch.monitor import warn_if_constant
+from fairskorch.sampling import SAMPLERS
+
+__all__ = ["FairNeuralClassifier"]
+
+#: Share of the epochs over which the penalty's weight ramps up.
+WARMUP = 0.5
+
+
+class FairNeuralClassifier(ClassifierMixin, NestedParams):
+    """A neural network trained under a penalty on differences between groups.
+
+    The loss is ``task + penalty_weight * ramp * penalty``, where the penalty compares
+    rates of scores, losses or score distributions between the groups of each batch.
+    Groups are needed to train, never to predict. What the penalty is worth is seen on
+    rows that were not trained on: `history_` shows both sides.
+
+    Read more in the :ref:`user guide <training>`.
+
+    Parameters
+    ----------
+    module : "auto", type, callable or torch.nn.Module, default="auto"
+        The network: a class or factory, which is called with the parameters named
+        ``module__...``, or an instance, which is copied. It returns logits of shape
+        (n_samples, n_classes). Parameters of it called ``n_features``,
+        ``in_channels`` and ``n_classes`` are filled in from the data. ``"auto"``
+        takes `fairskorch.modules.MLP` for tables and
+        `fairskorch.modules.SmallResNet` for images.
+    penalty : {"dp", "di", "eopp", "eo", "ae", "mmf", "mindiff"}, type or None, \
+            default="eo"
+        What is penalised: an alias or class of `fairskorch.penalties`; None for plain
+        training. Its parameters are ``penalty__reduction`` and so on; here
+        ``penalty__memory`` and ``penalty__slope`` default to 0.95 and 4, which train
+        better than those of the classes.
+    penalty_weight : float, default=1.0
+        Weight of the penalty, at least 0; for "mmf" in [0, 1].
+    penalty_warmup : "auto", int or float, default="auto"
+        Epochs (int) or share of `max_epochs` (float) over which the weight ramps up
+        linearly from 0; ``"auto"`` is half of them.
+    criterion : type, default=torch.nn.CrossEntropyLoss
+        The task loss.
+    optimizer : type, default=torch.optim.AdamW
+        A class of `torch.optim`.
+    lr : "auto" or float, default="auto"
+        Learning rate. A number stays as it is; ``"auto"`` is 0.001 (0.01 for SGD) and
+        falls to 0 along a cosine, unless a skorch `LRScheduler` is among `callbacks`.
+    max_epochs : int, default=20
+        Passes over the training rows.
+    batch_size : int, default=128
+        Largest number of rows in a batch; batches of an epoch are alike in size.
+    sampler : {"auto", "shuffle", "stratified", "balanced_classes", \
+            "balanced_cells"}, default="auto"
+        How batches are drawn, see `fairskorch.sampling.EpochSampler`. ``"auto"`` is
+        "balanced_classes" with a penalty, whatever its weight, and "shuffle" without:
+        where a class is rare, a constant answer is cheap and has no gap, and
+        a penalised network ends there.
+    augment : callable, {"flip", "shift", "flip+shift"} or None, default=None
+        Random changes to training images, a batch at a time on its device.
+    channels : {"auto", "first", "last"}, default="auto"
+        Where 4-D images have their channels.
+    class_weight : None, "balanced" or dict, default=None
+        Weights of classes in the task loss, as in scikit-learn.
+    validation_fraction : float or splitter, default=0.1
+        Share of rows, the same of every group and class, that `fit` holds out to
+        monitor; 0 for none. Of a splitter the first split is taken; it is called
+        with X and y alone. Not used where `X_val` is given.
+    prior_correction : bool, default=False
+        Probabilities learnt on balanced batches or with class weights refer to a
+        population with other class shares. True brings them back to those of the
+        training rows: with classes as rare as they are, fewer rows are predicted as
+        the rare one. Both hard predictions and their gaps change; a parity that held
+        before the correction need not hold after it.
+    monitor : {"sample", "all"} or None, default="sample"
+        Training rows whose loss, penalty and metrics go to `history_`: a fixed sample
+        as large as the held-out part, or all, then with the norms of the gradients of
+        task loss and penalty.
+    callbacks : list or None, default=None
+        Callbacks of skorch. Those set here already are "monitor", "lr_schedule" and
+        "progress"; ``callbacks__lr_schedule=None`` takes one away.
+    device : "auto" or str, default="auto"
+        ``"auto"`` is CUDA, else MPS, else the CPU.
+    precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
+        ``"auto"`` is bfloat16 autocast on CUDA and float32 elsewhere; losses and rates
+        are never in half precision.
+    random_state : int, RandomState or None, default=None
+        Seeds initial weights, batches, dropout and the held-out rows. Generators of
+        the caller are left as they are.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights and optimiser of the last call; classes
+        and groups must be the same, and the penalty has its full weight at once.
+    verbose : int, default=0
+        1 shows a progress bar over epochs.
+    **kwargs
+        Parameters of parts: ``module__``, ``penalty__``, ``criterion__``,
+        ``optimizer__``, ``callbacks__``, and ``iterator_train__num_workers`` for a
+        Dataset.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    groups_ : ndarray of shape (n_groups,) or None
+        Group labels in code order, tuples where columns are crossed.
+    group_counts_ : DataFrame of shape (n_groups, n_classes) or None
+        Rows given to `fit`, by group and class.
+    n_features_in_ : int
+        Numbers in a row of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names of X, where it has names that are strings.
+    net_ : fairskorch.nets.GroupPenaltyNet
+        The skorch net that was trained.
+    history_ : DataFrame
+        One row an epoch: ``train_``, ``valid_`` and ``overfit_`` (held-out minus
+        train) values of loss, penalty, accuracy, balanced accuracy and the gap that
+        belongs to the penalty, all in eval mode; and what was minimised.
+    n_iter_ : int
+        Epochs that were trained.
+    lr_, sampler_, penalty_warmup_, precision_, device_ : float or str
+        What ``"auto"`` became; the warm-up in epochs.
+
+    See Also
+    --------
+    fairskorch.audit.fairness_report : Train and held-out metrics side by side.
+
+    Notes
+    -----
+    Statistics of batch norm are those of the batches that were drawn: with a balanced
+    sampler they describe the balanced population, as the weights do.
+
+    References
+    ----------
+    .. [1] Cherepanova, Nanda, Goldblum, Dickerson, Goldstein. Technical Challenges for
+       Training Fair Neural Networks. arXiv:2102.06764, 2021.
+
+    Examples
+    --------
+    >>> from fairskorch import FairNeuralClassifier
+    >>> from fairskorch.datasets import make_biased_classification
+    >>> data = make_biased_classification(n_samples=500, random_state=0)
+    >>> clf = FairNeuralClassifier(penalty="eo", max_epochs=5, random_state=0)
+    >>> clf.fit(data.data, data.target, data.sensitive_features)
+    FairNeuralClassifier(max_epochs=5, random_state=0)
+    >>> clf.predict_proba(data.data).shape
+    (500, 2)
+    """
+
+    # Searches and splitters own the name `groups`; routing asks for the other.
+    __metadata_request__fit = {"groups": UNUSED}
+    __metadata_request__partial_fit = {"groups": UNUSED}
+
+    _parameter_constraints: dict = {
+        "module": "no_validation",
+        "penalty": "no_validation",
+        "penalty_weight": [Interval(Real, 0, None, closed="left")],
+        "penalty_warmup": [
+            StrOptions({"auto"}),
+            Interval(Integral, 0, None, closed="left"),
+            Interval(Real, 0, 1, closed="both"),
+        ],
+        "criterion": [callable],
+        "optimizer": [callable],
+        "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "sampler": [StrOptions({"auto", *SAMPLERS})],
+        "augment": [None, callable, StrOptions(set(AUGMENTATIONS))],
+        "channels": [StrOptions({"auto", "first", "last"})],
+        "class_weight": [None, dict, StrOptions({"balanced"})],
+        "validation_fraction": [
+            Interval(Real, 0, 1, closed="left"),
+            HasMethods(["split"]),
+        ],
+        "prior_correction": ["boolean"],
+        "monitor": [None, StrOptions({"sample", "all"})],
+        "callbacks": [None, list],
+        "device": [str, torch.device],
+        "precision": [StrOptions({"auto", "float32", "bfloat16", "float64"})],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        module="auto",
+        *,
+        penalty="eo",
+        penalty_weight=1.0,
+        penalty_warmup="auto",
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW,
+        lr="auto",
+        max_epochs=20,
+        batch_size=128,
+        sampler="auto",
+        augment=None,
+        channels="auto",
+        class_weight=None,
+        validation_fraction=0.1,
+        prior_correction=False,
+        monitor="sample",
+        callbacks=None,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        warm_start=False,
+        verbose=0,
+        **kwargs,
+    ):
+        self.module = module
+        self.penalty = penalty
+        self.penalty_weight = penalty_weight
+        self.penalty_warmup = penalty_warmup
+        self.criterion = criterion
+        self.optimizer = optimizer
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.sampler = sampler
+        self.augment = augment
+        self.channels = channels
+        self.class_weight = class_weight
+        self.validation_fraction = validation_fraction
+        self.prior_correction = prior_correction
+        self.monitor = monitor
+        self.callbacks = callbacks
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        vars(self).update(kwargs)
+
+    @fit_context
+    def fit(
+        self,
+        X,
+        y=None,
+        groups=None,
+        *,
+        sensitive_features=None,
+        sample_weight=None,
+        X_val=None,
+        y_val=None,
+        groups_val=None,
+    ):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor or Dataset
+            Rows: (n_samples, n_features), or images (n_samples, channels, height,
+            width), (n_samples, height, width, channels) or (n_samples, height,
+            width). Numbers of type uint8 are divided by 255, floats taken as they
+            are. A `torch.utils.data.Dataset` yields ``(x, y, group)`` and comes
+            alone; it is read once for its classes and groups.
+        y : array-like of shape (n_samples,)
+            Classes, of any labels.
+        groups : array-like of shape (n_samples,) or (n_samples, k), optional
+            Group of each row, needed for a penalty. Several columns are crossed. A
+            row with a missing value (None, NaN, pd.NA) has no group: it counts in the
+            task loss alone.
+        sensitive_features : array-like, optional
+            Another name of `groups`, the one that metadata routing passes on.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of rows in the task loss; rates are never weighted. Rows of weight
+            0 are left out altogether.
+        X_val, y_val, groups_val : array-like, optional
+            Held-out rows to monitor, instead of a part of X.
+
+        Returns
+        -------
+        self : FairNeuralClassifier
+
+        Raises
+        ------
+        ValueError
+            For input that cannot be trained on; nothing is changed then.
+        NonFiniteLossError
+            When the loss becomes NaN or infinite; nothing is changed then.
+
+        Warns
+        -----
+        EmptyCellWarning
+            When a group has no row of some class.
+        ConstantPredictionWarning
+            When one class is predicted for every row in the end.
+        """
+        held_out = (X_val, y_val, groups_val)
+        groups = _preparation.given_groups(self._owner, groups, sensitive_features)
+        with self._unchanged_on_error():
+            going_on = self.warm_start and hasattr(self, "net_")
+            rows = self._training_rows(X, y, groups, sample_weight, going_on=going_on)
+            seed = self._settle(
+                epochs=self.max_epochs, ramp=not going_on, going_on=going_on
+            )
+            with _building.own_randomness(seed, self.device_):
+                valid = self._held_out_rows(*held_out)
+                if valid is None:
+                    rng = np.random.RandomState(seed)
+                    rows, valid = _preparation.split_rows(
+                        self._owner, self.validation_fraction, rows, rng
+                    )
+                self._train(rows, valid, going_on=going_on, epochs=self.max_epochs)
+            warn_if_constant(self.net_, rows, self._owner)
+        return self
+
+    @fit_context
+    def partial_fit(
+        self,
+        X,
+        y=None,
+        groups=None,
+        *,
+        classes=None,
+        sensitive_features=None,
+        sample_weight=None,
+    ):
+        """Train for one epoch on these rows, at full penalty weight.
+
+        No row is held out, and the learning rate stays as it is. Classes and groups
+        are fixed by the first call.
+
+        Parameters
+        ----------
+        X, y, groups, sensitive_features, sample_weight
+            As in `fit`.
+        classes : array-like of shape (n_classes,), optional
+            All classes that will occur; those of the first `y` if not given.
+
+        Returns
+        -------
+        self : FairNeuralClassifier
+
+        Raises
+        ------
+        ValueError
+            For input that cannot be trained on, and for a class or group that is new.
+        """
+        groups = _preparation.given_groups(self._owner, groups, sensitive_features)
+        with self._unchanged_on_error():
+            going_on = hasattr(self, "net_")
+            rows = self._training_rows(
+                X,
+                y,
+                groups,
+                sample_weight,
+                going_on=going_on,
+                classes=classes,
+                partial=True,
+            )
+            seed = self._settle(epochs=1, ramp=False, going_on=going_on)
+            with _building.own_randomness(seed, self.device_):
+                self._train(rows, None, going_on=going_on, epochs=1)
+        return self
+
+    def predict_proba(self, X):
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor or Dataset
+            Rows of the kind and shape that were fitted on.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes), float64
+            Rows sum to 1; columns are in the order of `classes_`. After training on
+            balanced batches they refer to the balanced population, unless
+            `prior_correction` is set.
+        """
+        check_is_fitted(self, "net_")
+        X, layout = self._format.read(self, X, reset=False)
+        parts = list(self.net_.forward_iter(GroupedRows(X, layout=layout)))
+        logits = torch.cat([part.cpu() for part in parts]).double()
+        if self._prior_shift is not None:
+            logits = logits + self._prior_shift
+        return torch.softmax(logits, dim=1).numpy()
+
+    def predict(self, X):
+        """Return the most probable class.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor or Dataset
+            Rows of the kind and shape that were fitted on.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+        """
+        most_probable = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[most_probable]
+
+    @property
+    def _owner(self):
+        return type(self).__name__
+
+    @contextlib.contextmanager
+    def _unchanged_on_error(self):
+        """Put all attributes back when something fails on the way."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _training_rows(
+        self, X, y, groups, sample_weight, *, going_on, classes=None, partial=False
+    ):
+        """Check the data, learn classes, groups and format, and code the rows."""
+        owner, prep = self._owner, _preparation
+        self._penalty_class = _building.find_penalty(
+            owner, self.penalty, self.penalty_weight
+        )
+        if isinstance(X, torch.utils.data.Dataset) and y is None:
+            y, groups = prep.read_items(X)
+        if groups is None and self._penalty_class is not None:
+            raise ValueError(prep.missing_groups_message(owner, self.penalty))
+        if not going_on:
+            self._format = InputFormat(owner, self.channels)
+        X, layout = self._format.read(self, X, reset=not going_on)
+        rows = GroupedRows(X, layout=layout)
+        y = prep.checked_target(owner, y, len(rows))
+        frame = None if groups is None else prep.checked_groups(owner, groups, rows)
+        weight = prep.checked_weight(owner, sample_weight, len(rows))
+        if weight is not None and not weight.all():
+            keep = np.flatnonzero(weight)
+            rows, y, weight = rows.subset(keep), y[keep], weight[keep]
+            frame = None if frame is None else frame.iloc[keep].reset_index(drop=True)
+        if going_on:
+            codes = prep.encode_known(owner, y, self.classes_)
+        else:
+            self.classes_, codes = prep.encode_classes(owner, y, classes)
+        group_codes = self._code_groups(frame, codes, going_on, partial)
+        if self.class_weight is not None:
+            class_weight = self._class_weight(y, partial)[codes]
+            weight = class_weight if weight is None else weight * class_weight
+        return rows.labelled(codes, group_codes, weight)
+
+    def _code_groups(self, frame, codes, going_on, partial):
+        owner, prep = self._owner, _preparation
+        if going_on and partial:
+            if frame is None or self._encoder is None:
+                return None
+            return prep.known_groups(
+                owner, self._encoder, frame, name="groups", new="raise"
+            )
+        before = self.groups_ if going_on else None
+        self._encoder = self.groups_ = self.group_counts_ = group_codes = None
+        if frame is not None:
+            self._encoder, group_codes, self.group_counts_ = prep.encode_groups(
+                owner, frame, self.penalty, self.classes_, codes
+            )
+            self.groups_ = self._encoder.labels_
+        if going_on:
+            prep.check_same(owner, "groups", before, self.groups_)
+            prep.check_same(owner, "classes", self.classes_, self.classes_[codes])
+        return group_codes
+
+    def _class_weight(self, y, partial):
+        if partial and self.class_weight == "balanced":
+            raise ValueError(
+                f"class_weight='balanced' of {self._owner} needs all rows, which "
+                "partial_fit does not see; pass a dict of weights."
+            )
+        return compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+
+    def _held_out_rows(self, X_val, y_val, groups_val):
+        owner, prep = self._owner, _preparation
+        if X_val is None:
+            if y_val is not None or groups_val is not None:
+                raise ValueError(f"{owner}.fit got y_val or groups_val without X_val.")
+            return None
+        if isinstance(X_val, torch.utils.data.Dataset) and y_val is None:
+            y_val, groups_val = prep.read_items(X_val)
+        if groups_val is None and self._penalty_class is not None:
+            raise ValueError(
+                f"{owner}.fit got X_val without groups_val; the gap of held-out rows "
+                "needs their groups."
+            )
+        X, layout = self._format.read(self, X_val, name="X_val", reset=False)
+        rows = GroupedRows(X, layout=layout)
+        y = prep.checked_target(owner, y_val, len(rows), name="y_val")
+        codes = prep.encode_known(owner, y, self.classes_, name="y_val")
+        group_codes = None
+        if groups_val is not None and self._encoder is not None:
+            frame = prep.checked_groups(owner, groups_val, rows, name="groups_val")
+            group_codes = prep.known_groups(
+                owner, self._encoder, frame, name="groups_val", new="warn"
+            )
+        return rows.labelled(codes, group_codes, None)
+
+    def _settle(self, *, epochs, ramp, going_on):
+        """Decide what is "auto", and return the seed of this call."""
+        self.device_ = _building.pick_device(self._owner, self.device)
+        self.precision_ = self.precision
+        if self.precision == "auto":
+            on_cuda = self.device_.startswith("cuda")
+            self.precision_ = "bfloat16" if on_cuda else "float32"
+        self.sampler_ = self.sampler
+        if self.sampler == "auto":
+            self.sampler_ = "shuffle" if self.penalty is None else "balanced_classes"
+        self.lr_ = _building.pick_lr(self.lr, self.optimizer)
+        warmup = WARMUP if self.penalty_warmup == "auto" else self.penalty_warmup
+        if not isinstance(warmup, Integral):
+            warmup = warmup * epochs
+        self.penalty_warmup_ = warmup if ramp else 0
+        if not going_on:
+            first = _building.draw_seed(self.random_state)
+            self._seeds = np.random.RandomState(first)
+        return int(self._seeds.randint(np.iinfo(np.int32).max))
+
+    def _train(self, rows, valid, *, going_on, epochs):
+        if going_on:
+            net = self.net_
+            _building.go_on(net, self, epochs)
+        else:
+            net = _building.build_net(self, epochs)
+            _building.check_outputs(self._owner, net, rows, len(self.classes_))
+        _building.run(net, rows, valid)
+        self.net_ = net
+        self.history_ = _building.history_frame(net)
+        self.n_iter_ = len(self.history_)
+        self._prior_shift = None
+        if self.prior_correction:
+            class_weight = None
+            if self.class_weight is not None:
+                class_weight = torch.as_tensor(
+                    self._class_weight(self.classes_[rows.y.numpy()], False)
+                )
+            self._prior_shift = _building.prior_shift(net, rows, class_weight)

@@ -1,0 +1,187 @@
+"""What a row of X is: learnt at ``fit``, demanded at ``predict``."""
+
+import numpy as np
+import torch
+from sklearn.utils.validation import assert_all_finite, validate_data
+from torch.utils.data import Dataset
+
+from fairskorch.batches import GroupedRows
+
+__all__ = ["InputFormat"]
+
+#: Sizes of a dimension that may count the channels of an image.
+CHANNELS = (1, 2, 3, 4)
+
+
+class InputFormat:
+    """Shape and kind of the rows that an estimator was fitted on.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the estimator's class, for messages.
+    channels : {"auto", "first", "last"}
+        Where 4-D images have their channels.
+
+    Attributes
+    ----------
+    kind : {"table", "images", "dataset"}
+        What X is.
+    scale : {"uint8", "float"}
+        Whether numbers are bytes, to be divided by 255, or taken as they are.
+    shape : tuple of int
+        Of one row: ``(n_features,)``, or ``(channels, height, width)``.
+    """
+
+    def __init__(self, owner, channels):
+        self.owner = owner
+        self.channels = channels
+        self.kind = None
+
+    def read(self, estimator, X, *, name="X", reset):
+        """Check X and return it as an array that `GroupedRows` takes, with its layout.
+
+        Parameters
+        ----------
+        estimator : BaseEstimator
+            Gets ``n_features_in_`` and ``feature_names_in_`` when `reset` is true.
+        X : array-like, Tensor or Dataset
+        name : str, default="X"
+            What messages call it.
+        reset : bool
+            Whether to learn the format, or to demand the one that was learnt.
+
+        Returns
+        -------
+        X : ndarray, Tensor or Dataset
+        layout : str
+            As `GroupedRows` takes it.
+
+        Raises
+        ------
+        ValueError
+            For an X of impossible or other shape or kind, with NaN or infinity, or
+            whose channels cannot be found.
+        """
+        if isinstance(X, Dataset):
+            return self._read_dataset(X, reset)
+        _refuse_items(X, self.owner)
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu()
+            X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+        elif hasattr(X, "dataset") and hasattr(X, "indices"):
+            X = np.asarray(X)  # skorch's SliceDataset
+        n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+        if n_dims in (3, 4):
+            return self._read_images(estimator, X, name, reset)
+        if n_dims > 4:
+            raise ValueError(
+                f"{name} of {self.owner} must be 2-D, or 3-D or 4-D for images; "
+                f"got {n_dims} dimensions."
+            )
+        return self._read_table(estimator, X, name, reset)
+
+    def _read_table(self, estimator, X, name, reset):
+        if not reset and self.kind == "images":
+            raise ValueError(
+                f"{name} is no array of images, but {self.owner} was fitted on "
+                f"images of (channels, height, width) = {self.shape}."
+            )
+        bytes_ = isinstance(X, np.ndarray) and X.dtype == np.uint8
+        X = validate_data(estimator, X, dtype=np.float32, reset=reset)
+        self._settle("table", "uint8" if bytes_ else "float", X.shape[1:], name, reset)
+        return (X / np.float32(255) if bytes_ else X), "first"
+
+    def _read_images(self, estimator, X, name, reset):
+        X = X if isinstance(X, np.ndarray) else np.asarray(X)
+        if X.dtype == object:
+            try:
+                X = X.astype(np.float32)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{name} of {self.owner} is an array of objects that are not "
+                    f"numbers: {error}."
+                ) from error
+        if 0 in X.shape:
+            raise ValueError(
+                f"{name} of {self.owner} has the shape {X.shape}; every dimension must "
+                "be at least 1."
+            )
+        if X.dtype.kind not in "fb" and X.dtype != np.uint8:
+            raise ValueError(
+                f"{name} of {self.owner} holds images of {X.dtype}; expected uint8 "
+                "(0 to 255) or floats. X.astype('uint8') converts whole numbers."
+            )
+        if X.dtype.kind == "f":
+            assert_all_finite(X, input_name=name, estimator_name=self.owner)
+        # PyTorch reads neither foreign byte order nor backward strides.
+        if not X.dtype.isnative or any(step < 0 for step in X.strides):
+            X = np.ascontiguousarray(X, dtype=X.dtype.newbyteorder("="))
+        layout = self._layout(X.shape, name, reset)
+        shape = X.shape[1:]
+        if layout == "gray":
+            shape = (1, *shape)
+        elif layout == "last":
+            shape = (shape[2], shape[0], shape[1])
+        scale = "uint8" if X.dtype == np.uint8 else "float"
+        self._settle("images", scale, shape, name, reset)
+        if reset:
+            self.layout = layout
+            estimator.n_features_in_ = int(np.prod(shape))
+        return X, layout
+
+    def _layout(self, shape, name, reset):
+        if len(shape) == 3:
+            return "gray"
+        if not reset and getattr(self, "layout", "gray") != "gray":
+            return self.layout
+        if self.channels != "auto":
+            return self.channels
+        first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
+        if first == last:
+            raise ValueError(
+                f"{name} has the shape {shape}: its channels may be the second "
+                f"dimension or the last. Set channels='first' or channels='last' of "
+                f"{self.owner}."
+            )
+        return "first" if first else "last"
+
+    def _read_dataset(self, X, reset):
+        if len(X) == 0:
+            raise ValueError(f"The Dataset given to {self.owner} is empty.")
+        fields, _ = GroupedRows(X).take(torch.tensor([0]))
+        self._settle("dataset", "float", tuple(fields["X"].shape[1:]), "X", reset)
+        return X, "first"
+
+    def _settle(self, kind, scale, shape, name, reset):
+        shape = tuple(int(size) for size in shape)
+        if reset:
+            self.kind, self.scale, self.shape = kind, scale, shape
+            return
+        if kind == "dataset" or self.kind == "dataset":
+            scale = self.scale
+        if shape != self.shape:
+            what = "(channels, height, width)" if len(shape) == 3 else "row shape"
+            raise ValueError(
+                f"{name} has {what} = {shape}, but {self.owner} was fitted on "
+                f"{self.shape}."
+            )
+        if scale != self.scale:
+            raise ValueError(
+                f"{name} holds {scale} numbers, but {self.owner} was fitted on "
+                f"{self.scale}: uint8 is divided by 255, floats are taken as they are. "
+                "Give both in the same type."
+            )
+
+
+def _refuse_items(X, owner):
+    """Refuse a list of a Dataset's items: its classes and groups would be lost."""
+    if not (isinstance(X, list | tuple) and len(X) and isinstance(X[0], tuple)):
+        return
+    if any(np.ndim(part) > 0 for part in X[0]):
+        raise TypeError(
+            f"{owner} got a list of a Dataset's items. Searches cut X, y and groups "
+            "apart: give them X=skorch.helper.SliceDataset(dataset, idx=0), "
+            "y=np.array([...]) of its classes and sensitive_features=[...] of its "
+            "groups; or give the Dataset itself to fit."
+        )

@@ -1,0 +1,326 @@
+"""The skorch net that trains under a group penalty: all that knows skorch's hooks."""
+
+import logging
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EpochTimer, PrintLog
+from skorch.dataset import unpack_data
+from torch.utils.data import Dataset
+
+from fairskorch.batches import Batches, GroupedRows
+from fairskorch.exceptions import NonFiniteLossError
+from fairskorch.monitor import FairnessMonitor
+from fairskorch.sampling import EpochSampler
+
+__all__ = ["GroupPenaltyNet"]
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.float32,
+}
+
+#: Rows of a batch that gets no gradient.
+EVALUATION_ROWS = 1024
+
+
+class GroupPenaltyNet(NeuralNet):
+    """A skorch net whose loss is ``task + weight * ramp * penalty``.
+
+    Groups reach the loss batch by batch: X is a `fairskorch.batches.GroupedRows`, or
+    a dict with the keys ``"X"``, ``"groups"`` and, if wanted, ``"weight"``. Classes
+    and groups are codes, as `FairNeuralClassifier` makes them from labels.
+
+    Parameters
+    ----------
+    module : type or callable
+        The network; returns logits of shape (n_samples, n_classes).
+    criterion : type, default=torch.nn.CrossEntropyLoss
+        The task loss. With ``criterion__reduction="none"`` rows can be weighted.
+    penalty : type, optional
+        A class of `fairskorch.penalties`; its parameters are ``penalty__n_groups``
+        and so on, as those of module and criterion.
+    penalty_weight : float, default=1.0
+        Weight of the penalty.
+    penalty_warmup : float, default=0
+        Epochs over which the weight ramps up linearly from 0.
+    sampler : str, default="shuffle"
+        See `fairskorch.sampling.EpochSampler`.
+    augment : callable, optional
+        Applied to each training batch on its device.
+    precision : {"float32", "bfloat16", "float64"}, default="float32"
+        ``"bfloat16"`` runs the network under autocast; weights, losses and rates
+        stay in float32.
+    monitor : {"sample", "all", None}, default="sample"
+        See `fairskorch.monitor.FairnessMonitor`.
+    train_split : callable, optional
+        As in skorch; there is none by default.
+    **kwargs
+        Further parameters of `skorch.NeuralNet`, and parameters of its parts with
+        double underscores.
+
+    Attributes
+    ----------
+    penalty_ : GroupPenalty or None
+        The penalty, on the device.
+    penalty_memory_ : Tensor or None
+        Running sums of the penalty's statistics, where it has a memory.
+
+    Notes
+    -----
+    The history holds epochs. Values of single batches are recorded, at the cost of
+    waiting for the device, only while a callback has a hook for batches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fairskorch.modules import MLP
+    >>> from fairskorch.nets import GroupPenaltyNet
+    >>> from fairskorch.penalties import EqualizedOdds
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4)).astype("float32")
+    >>> y, groups = (X[:, 0] > 0).astype(int), (X[:, 1] > 0).astype(int)
+    >>> net = GroupPenaltyNet(
+    ...     MLP, module__n_features=4, module__n_classes=2,
+    ...     penalty=EqualizedOdds, penalty__n_groups=2, verbose=0, max_epochs=2,
+    ... )
+    >>> net.fit({"X": X, "groups": groups}, y).predict(X).shape
+    (200,)
+    """
+
+    prefixes_ = [*NeuralNet.prefixes_, "penalty"]
+    cuda_dependent_attributes_ = [*NeuralNet.cuda_dependent_attributes_, "penalty_"]
+
+    def __init__(
+        self,
+        module,
+        *args,
+        criterion=torch.nn.CrossEntropyLoss,
+        penalty=None,
+        penalty_weight=1.0,
+        penalty_warmup=0,
+        sampler="shuffle",
+        augment=None,
+        precision="float32",
+        monitor="sample",
+        iterator_train=Batches,
+        iterator_valid=Batches,
+        dataset=GroupedRows,
+        train_split=None,
+        **kwargs,
+    ):
+        self.penalty = penalty
+        self.penalty_weight = penalty_weight
+        self.penalty_warmup = penalty_warmup
+        self.sampler = sampler
+        self.augment = augment
+        self.precision = precision
+        self.monitor = monitor
+        super().__init__(
+            module,
+            criterion,
+            *args,
+            iterator_train=iterator_train,
+            iterator_valid=iterator_valid,
+            dataset=dataset,
+            train_split=train_split,
+            **kwargs,
+        )
+
+    @property
+    def _default_callbacks(self):
+        monitor = [("monitor", FairnessMonitor(self.monitor))] if self.monitor else []
+        return [("epoch_timer", EpochTimer()), *monitor, ("print_log", PrintLog())]
+
+    def initialize_virtual_params(self):
+        """Let parameters change on a fitted net that need no new weights."""
+        super().initialize_virtual_params()
+        self._register_virtual_param(["iterator_train__*", "iterator_valid__*"])
+        self._register_virtual_param(["penalty_weight", "penalty_warmup"])
+        self._register_virtual_param(["penalty__*"], _set_penalty_param)
+
+    def initialize_module(self):
+        """Build the network in the precision that it computes in."""
+        super().initialize_module()
+        if self.precision == "float64":
+            self.module_.double()
+        return self
+
+    def initialize_criterion(self):
+        """Build the criterion and the penalty.
+
+        The penalty is no criterion to skorch: were it one, a parameter inside it
+        would join the network's optimiser.
+        """
+        super().initialize_criterion()
+        return self.initialize_penalty()
+
+    def initialize_penalty(self):
+        """Build the penalty from its class and its double-underscore parameters."""
+        self.penalty_ = None
+        self.penalty_memory_ = None
+        if self.penalty is not None:
+            penalty = self.initialized_instance(
+                self.penalty, self.get_params_for("penalty")
+            )
+            self.penalty_ = penalty.to(self.device)
+        return self
+
+    def get_dataset(self, X, y=None):
+        """Bring X into rows with groups."""
+        if isinstance(X, Dataset):
+            return X
+        if isinstance(X, dict):
+            return GroupedRows(X["X"], y, X.get("groups"), X.get("weight"))
+        return GroupedRows(X, y)
+
+    def get_iterator(self, dataset, training=False):
+        """Cut rows into batches; another Dataset goes through PyTorch's loader."""
+        if not isinstance(dataset, GroupedRows):
+            return super().get_iterator(dataset, training=training)
+        prefix = "iterator_train" if training else "iterator_valid"
+        kwargs = {
+            "batch_size": self.batch_size if training else self.evaluation_rows,
+            "device": self.device,
+            "dtype": DTYPES[self.precision],
+            **self.get_params_for(prefix),
+        }
+        if kwargs["batch_size"] == -1:
+            kwargs["batch_size"] = len(dataset)
+        if training:
+            kwargs["augment"] = self.augment
+            kwargs["sampler"] = self.sampler_ = EpochSampler(
+                self.sampler, dataset.y, dataset.groups, kwargs["batch_size"]
+            )
+            self._log_turns(self.sampler_)
+        return getattr(self, prefix)(dataset, **kwargs)
+
+    def _log_turns(self, sampler):
+        if sampler.n_strata > min(sampler.sizes):
+            logger.warning(
+                "sampler=%r: %d strata and only %d rows in a batch, so they take "
+                "turns; batch_size=%d would show all in every batch.",
+                self.sampler,
+                sampler.n_strata,
+                min(sampler.sizes),
+                sampler.n_strata,
+            )
+
+    @property
+    def evaluation_rows(self):
+        """Rows of a batch that gets no gradient."""
+        return max(self.batch_size, EVALUATION_ROWS)
+
+    def infer(self, x, **fit_params):
+        """Return the network's outputs, in float32 or float64."""
+        if isinstance(x, dict):
+            x = x["X"]
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            outputs = self.module_(x, **fit_params)
+        return outputs.to(DTYPES[self.precision])
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Return task loss, and in training with the penalty on top."""
+        task = self.task_loss(y_pred, y_true, X)
+        weight = self.penalty_weight * self._ramp
+        if not training or self.penalty_ is None or weight == 0:
+            return task
+        statistic = self.penalty_statistic(y_pred, y_true, X)
+        running = None
+        if self.penalty_.memory:
+            running = statistic.detach()
+            if self.penalty_memory_ is not None:
+                running = running + self.penalty_.memory * self.penalty_memory_
+            self.penalty_memory_ = running
+        value = self.penalty_.evaluate(statistic, running)
+        return self.penalty_.combine(task, value, weight)
+
+    def task_loss(self, y_pred, y_true, X):
+        """Return the mean loss of a batch, by the weights of its rows if it has any."""
+        loss = self.criterion_(y_pred, y_true)
+        weight = X.get("weight") if isinstance(X, dict) else None
+        if weight is None:
+            return loss.mean()
+        if loss.ndim == 0:
+            raise ValueError(
+                f"Rows have weights, but {type(self.criterion_).__name__} returns one "
+                "number for a batch. Give it criterion__reduction='none', or use a "
+                "criterion that can return the loss of each row."
+            )
+        return (loss * weight).sum() / weight.sum()
+
+    def penalty_statistic(self, y_pred, y_true, X):
+        """Sum the penalty's values over the cells of a batch."""
+        # The weights of rows in the task loss are no matter of rates.
+        undone = self.penalty_.undo_sampling or self.sampler == "stratified"
+        weight = X["importance"] if undone else None
+        return self.penalty_.statistic(y_pred, y_true, X["groups"], weight)
+
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Set what changes from epoch to epoch."""
+        epoch = len(self.history) - self._first_epoch
+        done = epoch / self.penalty_warmup if self.penalty_warmup else 1.0
+        self._ramp = min(1.0, done)
+        return super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Count epochs of the ramp from here."""
+        self._first_epoch = len(self.history)
+        self._ramp = 1.0
+        return super().on_train_begin(net, X, y, **kwargs)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run an epoch without waiting for the device until its end."""
+        hooked = self._has_batch_hooks()
+        # Without such hooks nobody looks: the monitor reads the held-out rows itself.
+        if iterator is None or not (training or hooked):
+            return
+        total, n_rows = 0.0, 0
+        for batch in iterator:
+            if hooked:
+                self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            _, target = unpack_data(batch)
+            total = total + step["loss"].detach() * len(target)
+            n_rows += len(target)
+            if hooked:
+                self.history.record_batch(prefix + "_loss", step["loss"].item())
+                self.history.record_batch(prefix + "_batch_size", len(target))
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        if training:
+            self._record_objective(float(total) / max(n_rows, 1))
+
+    def _record_objective(self, objective):
+        epoch = len(self.history)
+        if objective != objective or abs(objective) == float("inf"):
+            raise NonFiniteLossError(
+                f"The training loss of {type(self).__name__} is {objective} in epoch "
+                f"{epoch}. Try a smaller lr or penalty_weight, standardise X, or clip "
+                "gradients with skorch.callbacks.GradientNormClipping."
+            )
+        self.history.record("objective", objective)
+        self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
+        if self.penalty_ is not None:
+            self.history.record("penalty_weight", self.penalty_weight * self._ramp)
+
+    def _has_batch_hooks(self):
+        callbacks = [type(callback) for _, callback in self.callbacks_]
+        return any(
+            getattr(kind, hook) is not getattr(Callback, hook)
+            for kind in callbacks
+            for hook in ("on_batch_begin", "on_batch_end")
+        )
+
+    def predict(self, X):
+        """Return the class code of each row."""
+        return self.predict_proba(X).argmax(axis=1)
+
+
+def _set_penalty_param(net, param, value):
+    """Rebuild the penalty with a new parameter; nothing else is touched."""
+    setattr(net, param, value)
+    net.initialize_penalty()
