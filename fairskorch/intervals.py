@@ -113,7 +113,7 @@ def rate_difference_interval(rate_a, trials_a, rate_b, trials_b, confidence_leve
     )
 
 
-def difference_interval(value_a, interval_a, value_b, interval_b):
+def difference_interval(value_a, interval_a, value_b, interval_b, parity=None):
     """Combine the intervals of two independent estimates into one of ``a - b``.
 
     Parameters
@@ -122,6 +122,10 @@ def difference_interval(value_a, interval_a, value_b, interval_b):
         Estimates from different rows, for example of a test and of a training set.
     interval_a, interval_b : Interval
         Their intervals, at the confidence level that is wanted of the difference.
+    parity : {0, 1}, optional
+        Where the intervals of gaps (0) or of ratios (1) are cut off. An estimate whose
+        interval reaches parity is biased away from it, so there the limits alone are
+        used.
 
     Returns
     -------
@@ -131,7 +135,17 @@ def difference_interval(value_a, interval_a, value_b, interval_b):
     a, b = np.asarray(value_a, dtype=float), np.asarray(value_b, dtype=float)
     down = np.hypot(a - interval_a[0], interval_b[1] - b)
     up = np.hypot(interval_a[1] - a, b - interval_b[0])
-    return Interval(a - b - down, a - b + up)
+    low, high = a - b - down, a - b + up
+    if parity is not None:
+        ends = [
+            np.asarray(x)[()] == parity
+            for x in (interval_a[parity], interval_b[parity])
+        ]
+        # At parity 0 it is the lower limits that are cut off, at 1 the upper ones.
+        cut_low, cut_high = ends if parity == 0 else ends[::-1]
+        low = np.where(cut_low, interval_a[0] - interval_b[1], low)
+        high = np.where(cut_high, interval_a[1] - interval_b[0], high)
+    return Interval(low, high)
 
 
 def metric_interval(
@@ -167,7 +181,7 @@ def metric_interval(
     ...     "equalized_odds_difference", torch.tensor([cell, cell])
     ... )
     >>> print(f"{low:.3f} {high:.3f}")
-    0.000 0.190
+    0.000 0.191
     """
     tail = _tail(confidence_level)
     value = from_counts(name, statistic, agg=agg, positive=positive).numpy()
@@ -247,10 +261,15 @@ def paired_interval(
     value_a, value_b = (from_counts(name, t, positive=positive).numpy() for t in tables)
     value = value_a - value_b
     metric = METRICS[name]
-    kwargs = {"confidence_level": confidence_level, "positive": positive}
+    uses_pairs = metric.compare != "ratio" and not metric.average
+    # Two intervals are intersected below, so the wider one is taken at half the risk.
+    level = 1 - tail / 2 if uses_pairs else confidence_level
+    kwargs = {"confidence_level": level, "positive": positive}
     intervals = [metric_interval(name, t, **kwargs) for t in tables]
-    found = difference_interval(value_a, intervals[0], value_b, intervals[1])
-    if metric.compare != "ratio" and not metric.average:
+    found = difference_interval(
+        value_a, intervals[0], value_b, intervals[1], metric.parity
+    )
+    if uses_pairs:
         only = [torch.cat([size, x - both], -1) for x in (says_a, says_b)]
         (more, trials), (less, _) = (compared_rates(name, t, positive) for t in only)
         change = _disagreement(

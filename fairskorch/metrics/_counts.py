@@ -34,6 +34,11 @@ class Metric(NamedTuple):
         return -1 if self.compare == "difference" else 1
 
     @property
+    def parity(self):
+        """Value where all groups are alike; None where the metric is no comparison."""
+        return {"difference": 0, "ratio": 1}.get(self.compare)
+
+    @property
     def one_vs_rest(self):
         """Whether the metric takes each class against the rest."""
         return bool({"accuracy", "recall"}.isdisjoint(self.rates))
