@@ -56,7 +56,7 @@ def load_chexpert(
     root,
     *,
     target="Pleural Effusion",
-    sensitive="sex",
+    sensitive=("sex", "age"),
     part="train",
     uncertain="zeros",
     frontal_only=True,
@@ -76,9 +76,10 @@ def load_chexpert(
         here.
     target : str, default="Pleural Effusion"
         Finding to predict, one of the fourteen columns of the table.
-    sensitive : str or list of str, default="sex"
-        What makes the groups, out of ``"sex"``, ``"age_60"`` (two groups, ``"<60"``
-        and ``">=60"``; the number is `age_threshold`) and ``"age"`` (years).
+    sensitive : str or sequence of str, default=("sex", "age")
+        Columns to return, out of ``"sex"``, ``"age"`` (years) and ``"age_60"`` (two
+        groups, ``"<60"`` and ``">=60"``; the number is `age_threshold`). To fit, pass
+        those that make groups: crossed with ages in years, groups are tiny.
     part : {"train", "valid"}, default="train"
         Official table to read.
     uncertain : {"zeros", "ones", "drop"}, default="zeros"

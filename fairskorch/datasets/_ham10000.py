@@ -44,7 +44,7 @@ def load_ham10000(
     root,
     *,
     target="malignant",
-    sensitive="sex",
+    sensitive=("sex", "age"),
     age_threshold=60,
     image_size=64,
     cache=None,
@@ -61,9 +61,10 @@ def load_ham10000(
         written here.
     target : {"malignant", "dx"}, default="malignant"
         Malignant (akiec, bcc, mel) against benign, or the seven diagnoses.
-    sensitive : str or list of str, default="sex"
-        What makes the groups, out of ``"sex"``, ``"age_60"`` (two groups, ``"<60"``
-        and ``">=60"``; the number is `age_threshold`) and ``"age"`` (years).
+    sensitive : str or sequence of str, default=("sex", "age")
+        Columns to return, out of ``"sex"``, ``"age"`` (years) and ``"age_60"`` (two
+        groups, ``"<60"`` and ``">=60"``; the number is `age_threshold`). To fit, pass
+        those that make groups: crossed with ages in years, groups are tiny.
     age_threshold : int, default=60
         Years at which the older group starts.
     image_size : int, default=64

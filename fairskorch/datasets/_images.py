@@ -198,9 +198,6 @@ def _resize(image, size, Image):
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    return image.resize(
-        (size, size),
-        Image.Resampling.BILINEAR,
-        box=(left, top, left + side, top + side),
-        reducing_gap=2.0,
-    )
+    # Cut first: resize(box=...) lets the filter reach over the edge of the box.
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)

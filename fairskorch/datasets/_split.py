@@ -46,7 +46,7 @@ def split_by_subject(
     ...     ["ann", "ann", "bob", "cy", "cy", "dee"], sizes=(0.5, 0.5), random_state=0
     ... )
     >>> train, test
-    (array([2, 3, 4]), array([0, 1, 5]))
+    (array([2, 5]), array([0, 1, 3, 4]))
     """
     codes = _subject_codes(subject)
     shares = _check_sizes(sizes)

@@ -123,7 +123,7 @@ def make_biased_classification(
     >>> made.data.shape
     (2000, 10)
     >>> round(made.bayes_accuracy, 3), round(made.bayes_equalized_odds_difference, 3)
-    (0.844, 0.411)
+    (0.844, 0.41)
     """
     check_int(n_samples, "n_samples", OWNER)
     n_groups = check_int(n_groups, "n_groups", OWNER)

@@ -45,4 +45,4 @@ def age_groups(ages, threshold):
     labels = np.where(ages >= threshold, f">={threshold}", f"<{threshold}")
     labels = labels.astype(object)
     labels[np.isnan(ages)] = None
-    return labels
+    return pd.Series(labels, dtype=object)
