@@ -33,9 +33,9 @@ def make_biased_digits(
     target="at_least_5",
     image_size=16,
     minority_share=0.3,
-    correlation=-0.5,
+    correlation=-0.4,
     label_noise=0.0,
-    image_noise=0.5,
+    image_noise=0.25,
     max_shift=1,
     random_state=None,
 ):
@@ -57,13 +57,13 @@ def make_biased_digits(
         Height and width in pixels, at least 8.
     minority_share : float, default=0.3
         Share of the blue group among all images, in (0, 1).
-    correlation : float, default=-0.5
+    correlation : float, default=-0.4
         Phi coefficient between class 1 and the blue group before label noise. The
-        default leaves about 3.5 % of the images in the cell of class 1 and blue.
+        default leaves about 6 % of the images in the cell of class 1 and blue.
         Shares of cells bound it: what is out of reach is an error that says the bound.
     label_noise : float, default=0.0
         Share of the images, drawn from all alike, whose class is flipped; in [0, 0.5].
-    image_noise : float, default=0.5
+    image_noise : float, default=0.25
         Standard deviation of Gaussian noise laid over the ink, in units of full
         ink; 0 for none.
     max_shift : int, default=1
@@ -92,6 +92,13 @@ def make_biased_digits(
     ValueError
         If a parameter is out of its range.
 
+    Notes
+    -----
+    What the defaults were chosen by: a plain network of three convolutional layers,
+    15 epochs, on 70 % of the subjects has on the others an accuracy of .86 and an
+    equalized-odds difference of .30, means of six seeds; single seeds give .12 to .48,
+    for about 45 images fill the rare cell of the held-out part.
+
     Examples
     --------
     >>> from fairskorch.datasets import make_biased_digits
@@ -99,7 +106,7 @@ def make_biased_digits(
     >>> digits.data.shape, digits.data.dtype
     ((3000, 3, 16, 16), dtype('uint8'))
     >>> blue = digits.sensitive_features["colour"] == "blue"
-    >>> bool(((digits.target == 1) & blue).mean() < 0.06)
+    >>> bool(((digits.target == 1) & blue).mean() < 0.08)
     True
     """
     n_samples = check_int(n_samples, "n_samples", OWNER, minimum=2)
