@@ -159,7 +159,18 @@ def fairness_report(
 
 
 class FairnessReport:
-    """What `fairness_report` found.
+    """What `fairness_report` found; it is made there, not by hand.
+
+    Parameters
+    ----------
+    table : DataFrame
+        See the attribute.
+    splits : dict
+        Counts and codes of the rows of each split.
+    positive : int or None
+        Code of the class that is compared; None for each in turn.
+    confidence_level : float
+        See the attribute.
 
     Attributes
     ----------
@@ -198,10 +209,11 @@ class FairnessReport:
 
     @cached_property
     def frames(self):
-        """Build fairlearn's MetricFrame of each split."""
+        """MetricFrame (fairlearn's) of each split that has rows of known group."""
         return {
             key: split.metric_frame(self._positive)
             for key, split in self._splits.items()
+            if split.n_unknown < len(split.groups)
         }
 
     def to_markdown(self):
@@ -301,17 +313,25 @@ class _Split:
         overall = METRICS[name].compare == "overall"
         return self.everyone if overall else self.statistic
 
-    def joint(self, name, other):
-        """Count rows by group, class and the predictions of two classifiers."""
+    def joint(self, other):
+        """Count rows by group, class and the predictions of two classifiers.
+
+        Returns
+        -------
+        counts : dict of bool to Tensor of shape (n_groups, n, n, n)
+            For True, of all rows as one group.
+        """
         n = len(self.classes)
-        overall = METRICS[name].compare == "overall"
-        groups = torch.zeros_like(self.groups) if overall else self.groups
-        n_groups = 1 if overall else len(self.encoder.labels_)
         # A pair of predictions is one of n * n "predicted classes".
-        pair = self.predicted * n + other
-        cell = ((groups * n + self.true) * n * n + pair)[groups >= 0]
-        counts = torch.bincount(cell, minlength=n_groups * n**3)
-        return counts.reshape(n_groups, n, n, n).double()
+        pair = (self.true * n + self.predicted) * n + other
+        known = self.groups >= 0
+        n_groups = len(self.encoder.labels_)
+        cell = (self.groups * n**3 + pair)[known]
+        cells = torch.bincount(cell, minlength=n_groups * n**3)
+        unknown = torch.bincount(pair[~known], minlength=n**3).reshape(1, n, n, n)
+        grouped = cells.reshape(n_groups, n, n, n)
+        everyone = grouped.sum(0, keepdim=True) + unknown
+        return {True: everyone.double(), False: grouped.double()}
 
     def by_group(self, positive, confidence_level):
         both = with_overall(self.statistic)
@@ -404,6 +424,7 @@ def _encode(frames):
 
 def _table(names, splits, positive, other, n_boot, level, random_state):
     kwargs = {"confidence_level": level, "positive": positive}
+    joint = None if other is None else splits["test"].joint(other)
     rows = {}
     for name in names:
         row, found = {}, {}
@@ -416,10 +437,10 @@ def _table(names, splits, positive, other, n_boot, level, random_state):
             *found["test"], *found["train"], METRICS[name].parity
         )
         row[DIFFERENCE] = found["test"][0] - found["train"][0], *difference
-        if other is not None:
+        if joint is not None:
             value, interval = paired_interval(
                 name,
-                splits["test"].joint(name, other),
+                joint[METRICS[name].compare == "overall"],
                 n_boot=n_boot,
                 random_state=random_state,
                 **kwargs,
@@ -443,8 +464,9 @@ def _warnings(table, splits, positive, confidence_level):
     sentences = []
     for key, split in splits.items():
         labels, classes = split.encoder.labels_.tolist(), split.classes
-        occurring = torch.unique(split.predicted)
-        if len(occurring) == 1 and len(torch.unique(split.true)) > 1:
+        counts = split.everyone[0]
+        occurring = torch.nonzero(counts[:, 1:].sum(0)).flatten()
+        if len(occurring) == 1 and int((counts[:, 0] > 0).sum()) > 1:
             sentences.append(
                 f"{key}: every row is predicted {classes[int(occurring[0])]!r}; a gap "
                 "of 0 that comes with it is no result."
@@ -479,7 +501,7 @@ def _warnings(table, splits, positive, confidence_level):
             values = [table.loc[name, (key, "value")] for key in ("train", "test")]
             sentences.append(
                 f"{name} is {values[0]:.3f} on train and {values[1]:.3f} on test rows: "
-                f"parity in training did not carry over (difference "
+                "further from parity where rows were not seen (difference "
                 f"{values[1] - values[0]:+.3f}, {confidence_level:.0%} interval "
                 f"{low:+.3f} to {high:+.3f})."
             )

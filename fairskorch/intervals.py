@@ -118,10 +118,14 @@ def difference_interval(value_a, interval_a, value_b, interval_b, parity=None):
 
     Parameters
     ----------
-    value_a, value_b : array-like
-        Estimates from different rows, for example of a test and of a training set.
-    interval_a, interval_b : Interval
-        Their intervals, at the confidence level that is wanted of the difference.
+    value_a : array-like
+        An estimate, for example from test rows.
+    interval_a : Interval
+        Its interval, at the confidence level that is wanted of the difference.
+    value_b : array-like
+        An estimate from other rows, for example those of training.
+    interval_b : Interval
+        Its interval.
     parity : {0, 1}, optional
         Where the intervals of gaps (0) or of ratios (1) are cut off. An estimate whose
         interval reaches parity is biased away from it, so there the limits alone are
@@ -155,11 +159,16 @@ def metric_interval(
 
     Parameters
     ----------
-    name, statistic, agg, positive
-        See `fairskorch.metrics.from_counts`; the statistic holds counts of
-        independent rows, no weights.
+    name : str
+        As of `fairskorch.metrics.from_counts`.
+    statistic : Tensor of shape (..., n_groups, n_classes, 1 + n_classes)
+        Counts of independent rows, no weights.
     confidence_level : float, default=0.95
         In (0, 1). With more than two groups or rates the interval covers more often.
+    agg : {"max", "mean"}, default="max"
+        See `fairskorch.metrics.from_counts`.
+    positive : int, optional
+        See `fairskorch.metrics.from_counts`.
 
     Returns
     -------

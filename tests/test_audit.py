@@ -100,7 +100,7 @@ def test_a_tree_that_knows_its_rows_is_found_out(report):
     assert report.table.loc["equalized_odds_difference", ("train", "value")] == 0
     (sentence,) = [s for s in report.warnings if s.startswith("equalized_odds")]
     assert "is 0.000 on train" in sentence
-    assert "did not carry over" in sentence
+    assert "further from parity where rows were not seen" in sentence
     low = report.table.loc["equalized_odds_difference", ("difference", "low")]
     assert f"interval {low:+.3f} to" in sentence
 
@@ -296,6 +296,16 @@ def test_rows_of_unknown_group(model):
     assert table[DEFAULT[2]] == pytest.approx(gap, abs=1e-12)
     assert report.by_group["count", "value"]["test", "overall"] == 540
     assert report.frames["test"].overall["count"] == 540
+
+
+def test_a_split_without_any_known_group(model):
+    report = fairness_report(model, train=TRAIN, test=(*TEST[:2], [None] * 600))
+    assert (
+        "test: worst_group_accuracy is not estimable: no group has rows."
+        in report.warnings
+    )
+    assert list(report.frames) == ["train"]
+    assert report.table.loc["accuracy"].notna().all()
 
 
 def test_one_group_only(model):

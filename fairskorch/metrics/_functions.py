@@ -102,11 +102,15 @@ def demographic_parity_ratio(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, pos_label, sample_weight
+    y_true, y_pred, sensitive_features : array-like
         See `demographic_parity_difference`.
     agg : {"max", "mean"}, default="max"
         How the classes are joined where there are more than two: the worst, which is
         the smallest ratio, or the mean.
+    pos_label : label, optional
+        The class to compare with the rest; see `demographic_parity_difference`.
+    sample_weight : array-like of shape (n_samples,), optional
+        What a row counts for; finite, not negative.
 
     Returns
     -------
@@ -160,8 +164,14 @@ def equal_opportunity_difference(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, agg, pos_label, sample_weight
+    y_true, y_pred, sensitive_features : array-like
         See `demographic_parity_difference`.
+    agg : {"max", "mean"}, default="max"
+        How the classes are joined where there are more than two.
+    pos_label : label, optional
+        The class to compare with the rest; see `demographic_parity_difference`.
+    sample_weight : array-like of shape (n_samples,), optional
+        What a row counts for; finite, not negative.
 
     Returns
     -------
@@ -217,11 +227,15 @@ def equalized_odds_difference(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, pos_label, sample_weight
+    y_true, y_pred, sensitive_features : array-like
         See `demographic_parity_difference`.
     agg : {"max", "mean"}, default="max"
         How the two rates, and the classes where there are more than two, are joined.
         "max" is fairlearn's "worst_case".
+    pos_label : label, optional
+        The class to compare with the rest; see `demographic_parity_difference`.
+    sample_weight : array-like of shape (n_samples,), optional
+        What a row counts for; finite, not negative.
 
     Returns
     -------
@@ -276,11 +290,15 @@ def equalized_odds_ratio(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, pos_label, sample_weight
+    y_true, y_pred, sensitive_features : array-like
         See `demographic_parity_difference`.
     agg : {"max", "mean"}, default="max"
         How the two rates, and the classes where there are more than two, are joined:
         the worst, which is the smallest ratio, or the mean.
+    pos_label : label, optional
+        The class to compare with the rest; see `demographic_parity_difference`.
+    sample_weight : array-like of shape (n_samples,), optional
+        What a row counts for; finite, not negative.
 
     Returns
     -------
@@ -334,8 +352,14 @@ def average_odds_difference(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, agg, pos_label, sample_weight
+    y_true, y_pred, sensitive_features : array-like
         See `demographic_parity_difference`.
+    agg : {"max", "mean"}, default="max"
+        How the classes are joined where there are more than two.
+    pos_label : label, optional
+        The class to compare with the rest; see `demographic_parity_difference`.
+    sample_weight : array-like of shape (n_samples,), optional
+        What a row counts for; finite, not negative.
 
     Returns
     -------
@@ -394,8 +418,10 @@ def accuracy_difference(y_true, y_pred, *, sensitive_features, sample_weight=Non
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, sample_weight
+    y_true, y_pred, sensitive_features : array-like
         See `demographic_parity_difference`.
+    sample_weight : array-like of shape (n_samples,), optional
+        What a row counts for; finite, not negative.
 
     Returns
     -------
@@ -440,8 +466,10 @@ def worst_group_accuracy(y_true, y_pred, *, sensitive_features, sample_weight=No
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, sample_weight
+    y_true, y_pred, sensitive_features : array-like
         See `demographic_parity_difference`.
+    sample_weight : array-like of shape (n_samples,), optional
+        What a row counts for; finite, not negative.
 
     Returns
     -------
@@ -485,8 +513,10 @@ def worst_cell_accuracy(y_true, y_pred, *, sensitive_features, sample_weight=Non
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, sample_weight
+    y_true, y_pred, sensitive_features : array-like
         See `demographic_parity_difference`.
+    sample_weight : array-like of shape (n_samples,), optional
+        What a row counts for; finite, not negative.
 
     Returns
     -------

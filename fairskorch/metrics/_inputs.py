@@ -67,9 +67,10 @@ def count_rows(
 
 def check_rows(y_true, y_pred, sensitive_features, owner):
     """Return two arrays of labels and a frame of groups, equally long."""
-    if sensitive_features is None:
+    if not hasattr(sensitive_features, "__len__"):
         raise ValueError(
-            f"sensitive_features of {owner} must give the group of each row; got None."
+            f"sensitive_features of {owner} must give the group of each row; got "
+            f"{sensitive_features!r}."
         )
     y_true = as_labels(y_true, "y_true", owner)
     y_pred = as_labels(y_pred, "y_pred", owner)

@@ -17,9 +17,6 @@ class _GroupScore:
     def __init__(self, name):
         self.__name__ = name
 
-    def __repr__(self):
-        return self.__name__
-
     def __call__(self, y_true, y_pred, sensitive_features=None, **kwargs):
         if sensitive_features is None:
             raise ValueError(
