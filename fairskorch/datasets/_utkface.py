@@ -90,11 +90,6 @@ def load_utkface(
         DESCR : str
             Licence and citation.
 
-    Warns
-    -----
-    UserWarning
-        If names of files do not follow the pattern: how many, and which.
-
     Raises
     ------
     FileNotFoundError
@@ -103,6 +98,11 @@ def load_utkface(
         If a parameter is out of range or an image is damaged.
     ImportError
         If pillow is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If names of files do not follow the pattern: how many, and which.
 
     References
     ----------
