@@ -95,15 +95,14 @@ def checked_weight(owner, sample_weight, n_rows):
     """Return non-negative weights of rows, or None."""
     if sample_weight is None:
         return None
-    weight = _check_sample_weight(
+    if not np.any(np.asarray(sample_weight)):
+        raise ValueError(f"sample_weight of {owner} is 0 for every row.")
+    return _check_sample_weight(
         sample_weight,
         np.empty((n_rows, 1)),
         dtype=np.float64,
         ensure_non_negative=True,
     )
-    if not weight.any():
-        raise ValueError(f"sample_weight of {owner} is 0 for every row.")
-    return weight
 
 
 def check_lengths(owner, name, values, n_rows):
@@ -160,7 +159,7 @@ def encode_groups(owner, frame, penalty, classes, codes):
     """
     encoder = GroupEncoder().fit(frame)
     group_codes = encoder.transform(frame)
-    labels = list(encoder.labels_)
+    labels = encoder.labels_.tolist()
     if penalty is not None and len(labels) < 2:
         what = f"one group only: {labels}" if labels else "no known group"
         raise ValueError(
@@ -171,8 +170,6 @@ def encode_groups(owner, frame, penalty, classes, codes):
     table = np.zeros((len(labels), len(classes)), dtype=np.int64)
     np.add.at(table, (group_codes[known], codes[known]), 1)
     counts = pd.DataFrame(table, index=encoder.index(), columns=classes)
-    if penalty is not None:
-        _warn_of_empty_cells(owner, encoder.labels_, classes, table)
     return encoder, group_codes, counts
 
 
@@ -185,7 +182,7 @@ def known_groups(owner, encoder, frame, *, name, new):
         if new == "raise":
             raise ValueError(
                 f"{text}; groups are fixed at the first call: "
-                f"{list(encoder.labels_)[:10]}."
+                f"{encoder.labels_.tolist()[:10]}."
             )
         warnings.warn(
             f"{text}; these rows count in no group.", UnknownGroupWarning, stacklevel=5
@@ -249,12 +246,14 @@ def _first_split(owner, splitter, rows):
     return train, valid
 
 
-def _warn_of_empty_cells(owner, labels, classes, table):
-    empty = np.argwhere(table == 0)
+def warn_of_empty_cells(owner, counts):
+    """Warn of groups without a row of some class, and name the first of them."""
+    empty = np.argwhere(counts.to_numpy() == 0)
     if not len(empty):
         return
+    groups, classes = counts.index.tolist(), counts.columns.tolist()
     named = ", ".join(
-        f"group {labels[g]!r} has no row of class {classes[c]!r}"
+        f"group {groups[g]!r} has no row of class {classes[c]!r}"
         for g, c in empty[:NAMED_CELLS]
     )
     more = len(empty) - NAMED_CELLS
@@ -262,7 +261,7 @@ def _warn_of_empty_cells(owner, labels, classes, table):
     warnings.warn(
         f"{owner}: {named}{rest}. Rates of an empty cell are left out of the penalty.",
         EmptyCellWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

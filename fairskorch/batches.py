@@ -167,6 +167,9 @@ class Batches:
         self.dtype = dtype
         self.augment = augment
         self.fields = {"groups": rows.groups.to(self.device)}
+        # Workers draw from one of their own, or a Dataset would train otherwise than
+        # the same rows in an array.
+        workers = torch.Generator().manual_seed(0)
         self.y = rows.y.to(self.device)
         weight = rows.weight
         if sampler is not None:
@@ -177,6 +180,7 @@ class Batches:
             self.generator = torch.Generator()
             # From the global stream, which whoever seeds it owns, as in DataLoader.
             self.generator.manual_seed(int(torch.randint(2**62, ())))
+            workers.manual_seed(self.generator.initial_seed() + 1)
         if weight is not None:
             self.fields["weight"] = weight.to(self.device, dtype)
         self.read = rows.source.reader(self.device)
@@ -188,6 +192,7 @@ class Batches:
                 batch_sampler=_Plan(self),
                 num_workers=num_workers,
                 collate_fn=_collate_rows,
+                generator=workers,
                 persistent_workers=num_workers > 0,
             )
 

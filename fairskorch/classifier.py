@@ -15,7 +15,7 @@ from fairskorch._params import NestedParams
 from fairskorch._validation import HasMethods, Interval, StrOptions, fit_context
 from fairskorch.augment import AUGMENTATIONS
 from fairskorch.batches import GroupedRows
-from fairskorch.inputs import InputFormat
+from fairskorch.inputs import InputFormat, refuse_items
 from fairskorch.monitor import warn_if_constant
 from fairskorch.sampling import SAMPLERS
 
@@ -433,6 +433,7 @@ class FairNeuralClassifier(ClassifierMixin, NestedParams):
         self._penalty_class = _building.find_penalty(
             owner, self.penalty, self.penalty_weight
         )
+        refuse_items(X, owner)
         if isinstance(X, torch.utils.data.Dataset) and y is None:
             y, groups = prep.read_items(X)
         if groups is None and self._penalty_class is not None:
@@ -450,6 +451,8 @@ class FairNeuralClassifier(ClassifierMixin, NestedParams):
             frame = None if frame is None else frame.iloc[keep].reset_index(drop=True)
         if going_on:
             codes = prep.encode_known(owner, y, self.classes_)
+            if not partial:
+                prep.check_same(owner, "classes", self.classes_, self.classes_[codes])
         else:
             self.classes_, codes = prep.encode_classes(owner, y, classes)
         group_codes = self._code_groups(frame, codes, going_on, partial)
@@ -475,7 +478,9 @@ class FairNeuralClassifier(ClassifierMixin, NestedParams):
             self.groups_ = self._encoder.labels_
         if going_on:
             prep.check_same(owner, "groups", before, self.groups_)
-            prep.check_same(owner, "classes", self.classes_, self.classes_[codes])
+        # What partial_fit has not seen yet may still come.
+        if self.group_counts_ is not None and self.penalty is not None and not partial:
+            prep.warn_of_empty_cells(owner, self.group_counts_)
         return group_codes
 
     def _class_weight(self, y, partial):

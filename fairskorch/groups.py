@@ -50,7 +50,7 @@ class GroupEncoder:
         self.names_ = list(frame.columns)
         self._levels = [_levels(frame.iloc[:, j]) for j in range(frame.shape[1])]
         codes = self._column_codes(frame)
-        known = np.unique(codes[(codes >= 0).all(axis=1)], axis=0)
+        known = self._crossings(codes[(codes >= 0).all(axis=1)])
         self._known = pd.MultiIndex.from_arrays(known.T)
         labels = [
             tuple(level[i] for level, i in zip(self._levels, row, strict=True))
@@ -111,6 +111,18 @@ class GroupEncoder:
             return pd.MultiIndex.from_tuples(list(self.labels_), names=self.names_)
         return pd.Index(self.labels_, name=self.names_[0])
 
+    def _crossings(self, codes):
+        """Return the distinct rows of column codes, sorted."""
+        crossed, first = np.zeros(len(codes), dtype=np.int64), np.arange(0)
+        for j, level in enumerate(self._levels):
+            # Numbered anew with each column, the codes cannot overflow.
+            _, first, crossed = np.unique(
+                crossed * len(level) + codes[:, j],
+                return_index=True,
+                return_inverse=True,
+            )
+        return codes[first]
+
     def _column_codes(self, frame):
         columns = []
         for j, level in enumerate(self._levels):
@@ -151,9 +163,7 @@ def as_frame(sensitive_features):
             names = ["group"]
         else:
             names = [f"group_{j}" for j in range(sensitive_features.shape[1])]
-        frame = pd.DataFrame(
-            sensitive_features.reshape(len(sensitive_features), -1), columns=names
-        )
+        frame = pd.DataFrame(sensitive_features.reshape(-1, len(names)), columns=names)
     if frame.shape[1] == 0:
         raise ValueError("sensitive_features has no column; expected at least one.")
     frame = frame.astype(object).reset_index(drop=True)

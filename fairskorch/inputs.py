@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from fairskorch.batches import GroupedRows
 
-__all__ = ["InputFormat"]
+__all__ = ["InputFormat", "refuse_items"]
 
 #: Sizes of a dimension that may count the channels of an image.
 CHANNELS = (1, 2, 3, 4)
@@ -65,7 +65,6 @@ class InputFormat:
         """
         if isinstance(X, Dataset):
             return self._read_dataset(X, reset)
-        _refuse_items(X, self.owner)
         if isinstance(X, torch.Tensor):
             X = X.detach().cpu()
             X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
@@ -174,7 +173,7 @@ class InputFormat:
             )
 
 
-def _refuse_items(X, owner):
+def refuse_items(X, owner):
     """Refuse a list of a Dataset's items: its classes and groups would be lost."""
     if not (isinstance(X, list | tuple) and len(X) and isinstance(X[0], tuple)):
         return
