@@ -23,6 +23,7 @@ from fairskorch.modules import MLP, SmallResNet
 from fairskorch.nets import GroupPenaltyNet
 from fairskorch.penalties import ALIASES, GroupPenalty
 from fairskorch.progress import EpochProgressBar
+from fairskorch.sampling import EpochSampler
 
 #: How rates are estimated in training, unless the user says otherwise: a running
 #: memory, since the gap of one batch is mostly its own noise, and scores that follow
@@ -199,7 +200,7 @@ def history_frame(net):
 
 def prior_shift(net, rows, class_weight):
     """Return what to add to logits for probabilities under the rows' class shares."""
-    sampler = net.sampler_
+    sampler = EpochSampler(net.sampler, rows.y, rows.groups, net.batch_size)
     drawn = torch.ones(len(rows), dtype=torch.float64)
     if not sampler.unbiased:
         drawn = drawn / sampler.importance

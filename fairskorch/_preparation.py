@@ -96,7 +96,7 @@ def checked_weight(owner, sample_weight, n_rows):
     if sample_weight is None:
         return None
     if not np.any(np.asarray(sample_weight)):
-        raise ValueError(f"sample_weight of {owner} is 0 for every row.")
+        raise ValueError(f"sample_weight of {owner} is zero for every row.")
     return _check_sample_weight(
         sample_weight,
         np.empty((n_rows, 1)),

@@ -53,7 +53,7 @@ class GroupedRows(Dataset):
         self.index = torch.arange(n_rows)
         self.y = _codes(y, n_rows, 0)
         self.groups = _codes(groups, n_rows, UNKNOWN)
-        self.weight = None if weight is None else torch.as_tensor(weight)
+        self.weight = _weights(weight)
 
     def __len__(self):
         return len(self.index)
@@ -103,7 +103,7 @@ class GroupedRows(Dataset):
         rows = self.subset(slice(None))
         rows.y = _codes(y, len(rows), 0)
         rows.groups = _codes(groups, len(rows), UNKNOWN)
-        rows.weight = None if weight is None else torch.as_tensor(weight)
+        rows.weight = _weights(weight)
         return rows
 
     def take(self, rows, device="cpu", dtype=torch.float32):
@@ -303,7 +303,13 @@ def _fits(n_bytes, device):
 def _codes(values, n_rows, missing):
     if values is None:
         return torch.full((n_rows,), missing, dtype=torch.long)
-    return torch.as_tensor(np.asarray(values)).long()
+    return torch.from_numpy(np.array(values, dtype=np.int64))
+
+
+def _weights(values):
+    if values is None:
+        return None
+    return torch.from_numpy(np.array(values, dtype=np.float64))
 
 
 def _collate_rows(items):

@@ -47,6 +47,10 @@ class FairnessMonitor(Callback):
         """Forget the sample of an earlier fit."""
         self.sample_ = None
 
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Let go of the data, or it would be stored with the net."""
+        self.sample_ = None
+
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Read both parts and record what they say."""
         if self.sample_ is None:

@@ -192,10 +192,11 @@ class GroupPenaltyNet(NeuralNet):
             kwargs["batch_size"] = len(dataset)
         if training:
             kwargs["augment"] = self.augment
-            kwargs["sampler"] = self.sampler_ = EpochSampler(
+            sampler = EpochSampler(
                 self.sampler, dataset.y, dataset.groups, kwargs["batch_size"]
             )
-            self._log_turns(self.sampler_)
+            self._log_turns(sampler)
+            kwargs["sampler"] = sampler
         return getattr(self, prefix)(dataset, **kwargs)
 
     def _log_turns(self, sampler):

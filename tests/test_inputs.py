@@ -56,7 +56,7 @@ def with_(array, row, value):
         ((with_(X, (1, 1), "red"), Y, G), {}, "could not convert string to float"),
         ((X[:, 0], Y, G), {}, "Expected 2D array, got 1D array"),
         ((X[:0], Y[:0], G[:0]), {}, "0 sample"),
-        ((X, Y, G), {"sample_weight": np.zeros(N)}, "is 0 for every row"),
+        ((X, Y, G), {"sample_weight": np.zeros(N)}, "is zero for every row"),
         ((X, Y, G), {"sample_weight": -np.ones(N)}, "[Nn]egative"),
         ((X, Y, G), {"sample_weight": np.ones(3)}, "sample_weight"),
         ((X, Y, G), {"y_val": Y}, "got y_val or groups_val without X_val"),

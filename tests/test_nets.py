@@ -1,0 +1,287 @@
+"""The skorch net by itself, and the traps of a skorch loop."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EpochScoring,
+    GradientNormClipping,
+)
+from skorch.helper import predefined_split
+
+from fairskorch import FairNeuralClassifier
+from fairskorch.batches import GroupedRows
+from fairskorch.exceptions import NonFiniteLossError
+from fairskorch.metrics import equalized_odds_difference
+from fairskorch.modules import MLP
+from fairskorch.nets import GroupPenaltyNet
+from fairskorch.penalties import EqualizedOdds
+
+
+@pytest.fixture
+def coded(table):
+    X, y, groups = table
+    return X, y, (groups == "b").astype(int)
+
+
+def make(**params):
+    return GroupPenaltyNet(
+        MLP,
+        **{
+            "module__n_features": 5,
+            "module__n_classes": 2,
+            "penalty": EqualizedOdds,
+            "penalty__n_groups": 2,
+            "optimizer": torch.optim.AdamW,
+            "lr": 1e-3,
+            "max_epochs": 2,
+            "verbose": 0,
+            **params,
+        },
+    )
+
+
+def test_a_net_trains_by_itself(coded, capsys):
+    X, y, groups = coded
+    net = make(verbose=1, max_epochs=5).fit({"X": X, "groups": groups}, y)
+    assert net.predict(X).shape == (400,)
+    assert "train_penalty" in capsys.readouterr().out
+    assert "valid_loss" not in net.history[-1]
+
+
+def test_torchs_seed_is_the_nets_seed(coded):
+    X, y, groups = coded
+    found = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        net = make().fit({"X": X, "groups": groups}, y)
+        found.append(net.predict_proba(X))
+    np.testing.assert_array_equal(*found)
+
+
+def test_each_batch_brings_its_own_groups(coded):
+    X, y, groups = coded
+    X = np.column_stack([groups, X]).astype(np.float32)
+    seen = []
+
+    class Look(EqualizedOdds):
+        def statistic(self, logits, target, groups, weight=None):
+            seen.append((len(logits), len(groups)))
+            return super().statistic(logits, target, groups, weight)
+
+    class Check(Callback):
+        def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+            fields, target = batch
+            assert torch.equal(fields["X"][:, 0].long(), fields["groups"])
+            assert len(target) == len(fields["groups"]) == 50
+
+    rows = GroupedRows(X, y, groups)
+    make(
+        penalty=Look,
+        module__n_features=6,
+        batch_size=50,
+        callbacks=[Check()],
+        monitor=None,
+    ).fit(rows)
+    assert seen == [(50, 50)] * 16
+
+
+def test_a_penaltys_parameter_does_not_join_the_networks_optimiser(coded):
+    class WithMultiplier(EqualizedOdds):
+        def __init__(self, n_groups, **options):
+            super().__init__(n_groups, **options)
+            self.multiplier = torch.nn.Parameter(torch.ones(()))
+
+        def evaluate(self, statistic, running=None):
+            return self.multiplier * super().evaluate(statistic, running)
+
+    X, y, groups = coded
+    net = make(penalty=WithMultiplier).fit({"X": X, "groups": groups}, y)
+    assert net.penalty_.multiplier.item() == 1
+    trained = {id(p) for g in net.optimizer_.param_groups for p in g["params"]}
+    assert id(net.penalty_.multiplier) not in trained
+
+
+def test_parameters_change_on_a_fitted_net_and_keep_the_optimiser(coded):
+    X, y, groups = coded
+    net = make().fit({"X": X, "groups": groups}, y)
+    optimizer, module = net.optimizer_, net.module_
+    net.set_params(
+        penalty__slope=3.0,
+        penalty_weight=0.2,
+        penalty_warmup=1,
+        iterator_train__num_workers=0,
+        iterator_valid__num_workers=0,
+    )
+    assert net.penalty_.slope == 3
+    assert net.optimizer_ is optimizer
+    assert net.module_ is module
+    net.partial_fit({"X": X, "groups": groups}, y)
+    assert net.history[-1]["penalty_weight"] == 0.2
+
+
+def test_a_memory_lives_in_the_net(coded):
+    X, y, groups = coded
+    net = make(penalty__memory=0.9).fit({"X": X, "groups": groups}, y)
+    assert net.penalty_memory_.shape == (2, 2, 2)
+    # 8 batches of 100 rows, decayed.
+    weight = sum(0.9**i for i in range(8))
+    assert float(net.penalty_memory_[..., 0].sum()) == pytest.approx(100 * weight)
+    assert make().fit({"X": X, "groups": groups}, y).penalty_memory_ is None
+
+
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))]
+)
+def test_nets_are_copied(way, coded):
+    X, y, groups = coded
+    net = make(penalty__memory=0.9).fit({"X": X, "groups": groups}, y)
+    again = way(net)
+    np.testing.assert_array_equal(again.predict_proba(X), net.predict_proba(X))
+    assert torch.equal(again.penalty_memory_, net.penalty_memory_)
+
+
+def test_hooks_of_batches_see_values_and_cost_only_then(coded):
+    X, y, groups = coded
+    losses = []
+
+    class Hook(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            name = "train_loss" if training else "valid_loss"
+            losses.append(net.history[-1, "batches", -1, name])
+
+    rows = GroupedRows(X, y, groups)
+    valid = rows.subset(range(100))
+    net = make(callbacks=[Hook()], train_split=predefined_split(valid)).fit(rows)
+    assert len(losses) == 2 * (4 + 1)
+    assert np.isfinite(losses).all()
+    assert len(net.history[-1]["batches"]) == 4 + 1
+    quiet = make(train_split=predefined_split(valid)).fit(rows)
+    assert all(len(row["batches"]) == 0 for row in quiet.history)
+
+
+def test_skorchs_callbacks_work_on_the_estimator(table):
+    X, y, groups = table
+    stop = EarlyStopping(monitor="valid_loss", patience=2, sink=lambda _: None)
+    clip = GradientNormClipping(1e-9)
+    clf = FairNeuralClassifier(
+        max_epochs=60,
+        callbacks=[stop, clip],
+        random_state=0,
+        lr=0.05,
+        optimizer=torch.optim.SGD,
+    ).fit(X, y, groups)
+    assert clf.n_iter_ < 60
+
+
+def test_skorchs_scoring_on_batches_still_runs(table):
+    X, y, groups = table
+    scoring = EpochScoring(
+        lambda net, X, y: 0.5, name="half", lower_is_better=False, use_caching=False
+    )
+    clf = FairNeuralClassifier(max_epochs=2, callbacks=[scoring], random_state=0)
+    history = clf.fit(X, y, groups).history_
+    assert history["half"].tolist() == [0.5, 0.5]
+    assert not [c for c in history if c.endswith("_best")]
+
+
+class WithDropout(MLP):
+    def __init__(self, n_features, n_classes):
+        super().__init__(n_features, n_classes, dropout=0.5)
+
+
+def test_history_is_exact_in_eval_mode_on_shuffled_rows(table):
+    # A scoring callback on cached training batches pairs predictions with the groups
+    # of other rows, and sees dropout.
+    X, y, groups = table
+    clf = FairNeuralClassifier(
+        module=WithDropout, max_epochs=4, monitor="all", random_state=0
+    )
+    train, held = slice(0, 300), slice(300, 400)
+    clf.fit(
+        X[train],
+        y[train],
+        groups[train],
+        X_val=X[held],
+        y_val=y[held],
+        groups_val=groups[held],
+    )
+    row = clf.history_.iloc[-1]
+    for split, part in (("train", train), ("valid", held)):
+        predicted = clf.predict(X[part])
+        gap = equalized_odds_difference(
+            y[part], predicted, sensitive_features=groups[part]
+        )
+        loss = -np.log(clf.predict_proba(X[part])[np.arange(len(y[part])), y[part]])
+        assert row[f"{split}_equalized_odds_difference"] == pytest.approx(
+            gap, abs=1e-12
+        )
+        assert row[f"{split}_accuracy"] == np.mean(predicted == y[part])
+        assert row[f"{split}_loss"] == pytest.approx(loss.mean(), rel=1e-5)
+        penalty = EqualizedOdds(2, slope=clf.net_.penalty_.slope)
+        with torch.no_grad():
+            logits = clf.net_.module_(torch.as_tensor(X[part]))
+            expected = penalty(
+                logits,
+                torch.as_tensor(y[part]),
+                torch.as_tensor((groups[part] == "b").astype(int)),
+            )
+        assert row[f"{split}_penalty"] == pytest.approx(float(expected), rel=1e-5)
+    for name in ("accuracy", "balanced_accuracy", "equalized_odds_difference"):
+        assert row[f"overfit_{name}"] == pytest.approx(
+            row[f"valid_{name}"] - row[f"train_{name}"]
+        )
+
+
+def test_gradient_norms_are_those_of_all_rows(table):
+    X, y, groups = table
+    clf = FairNeuralClassifier(
+        max_epochs=1,
+        monitor="all",
+        lr=1e-12,
+        validation_fraction=0,
+        random_state=0,
+        precision="float64",
+        sampler="shuffle",
+    ).fit(X, y, groups)
+    module = clf.net_.module_
+    logits = module(torch.as_tensor(X, dtype=torch.float64))
+    target = torch.as_tensor(y)
+    codes = torch.as_tensor((groups == "b").astype(int))
+    for name, value in (
+        ("task", torch.nn.functional.cross_entropy(logits, target)),
+        ("penalty", clf.net_.penalty_(logits, target, codes)),
+    ):
+        parts = torch.autograd.grad(value, list(module.parameters()), retain_graph=True)
+        norm = torch.cat([p.flatten() for p in parts]).norm()
+        found = clf.history_[f"{name}_gradient_norm"].iloc[0]
+        assert found == pytest.approx(norm.item(), rel=1e-6)
+
+
+def test_the_sample_of_training_rows_is_as_large_as_the_held_out_part(table):
+    X, y, groups = table
+    sizes = []
+
+    class Count(EqualizedOdds):
+        def statistic(self, logits, target, groups, weight=None):
+            if weight is None:
+                sizes.append(len(groups))
+            return super().statistic(logits, target, groups, weight)
+
+    clf = FairNeuralClassifier(penalty=Count, max_epochs=2, random_state=0)
+    clf.fit(X, y, groups)
+    assert sizes == [sizes[0]] * 4
+    assert 35 <= sizes[0] <= 45
+
+
+def test_a_loss_that_is_not_finite_stops_the_net(coded):
+    X, y, groups = coded
+    with pytest.raises(NonFiniteLossError, match="epoch 1"):
+        make(lr=1e38, optimizer=torch.optim.SGD, max_epochs=3).fit(
+            {"X": X * 1e6, "groups": groups}, y
+        )
