@@ -7,11 +7,11 @@ import pandas as pd
 from sklearn import get_config
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
-    _check_sample_weight,
     assert_all_finite,
     column_or_1d,
 )
 
+from fairskorch._validation import check_sample_weight
 from fairskorch.exceptions import EmptyCellWarning, UnknownGroupWarning
 from fairskorch.groups import UNKNOWN, GroupEncoder, as_frame
 
@@ -97,7 +97,7 @@ def checked_weight(owner, sample_weight, n_rows):
         return None
     if not np.any(np.asarray(sample_weight)):
         raise ValueError(f"sample_weight of {owner} is zero for every row.")
-    return _check_sample_weight(
+    return check_sample_weight(
         sample_weight,
         np.empty((n_rows, 1)),
         dtype=np.float64,

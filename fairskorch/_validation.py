@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import (
     InvalidParameterError,
     StrOptions,
 )
+from sklearn.utils.validation import _check_sample_weight
 
 __all__ = [
     "HasMethods",
@@ -17,6 +18,7 @@ __all__ = [
     "InvalidParameterError",
     "StrOptions",
     "check_nested_names",
+    "check_sample_weight",
     "did_you_mean",
     "fit_context",
     "signature_names",
@@ -24,6 +26,10 @@ __all__ = [
 
 #: Validates parameters by `_parameter_constraints` before a method runs.
 fit_context = _fit_context(prefer_skip_nested_validation=True)
+
+
+#: Brings sample weights into an array, or refuses them.
+check_sample_weight = _check_sample_weight
 
 
 def did_you_mean(name, known):

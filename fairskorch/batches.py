@@ -303,13 +303,18 @@ def _fits(n_bytes, device):
 def _codes(values, n_rows, missing):
     if values is None:
         return torch.full((n_rows,), missing, dtype=torch.long)
-    return torch.from_numpy(np.array(values, dtype=np.int64))
+    return _copied(values, torch.long)
 
 
 def _weights(values):
-    if values is None:
-        return None
-    return torch.from_numpy(np.array(values, dtype=np.float64))
+    return None if values is None else _copied(values, torch.float64)
+
+
+def _copied(values, dtype):
+    """Copy into a tensor; what users hand over may be read-only."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().to("cpu", dtype, copy=True)
+    return torch.tensor(np.asarray(values), dtype=dtype)
 
 
 def _collate_rows(items):

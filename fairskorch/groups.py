@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-__all__ = ["UNKNOWN", "GroupEncoder"]
+__all__ = ["GroupEncoder", "UNKNOWN"]
 
 #: Code of a row whose group is unknown.
 UNKNOWN = -1

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-__all__ = ["SAMPLERS", "EpochSampler"]
+__all__ = ["EpochSampler", "SAMPLERS"]
 
 SAMPLERS = ("shuffle", "stratified", "balanced_classes", "balanced_cells")
 

@@ -1,0 +1,137 @@
+"""Imports go one way, files stay rooms, and no loop waits for the device."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "fairskorch"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+#: What each room may import of the package, and which frameworks.
+ARROWS = {
+    "exceptions": {"sklearn"},
+    "_validation": {"sklearn"},
+    "_params": {"sklearn"},
+    "groups": {"numpy", "pandas"},
+    "rates": {"torch"},
+    "penalties": {"torch", "rates"},
+    "sampling": {"torch"},
+    "augment": {"torch"},
+    "modules": {"torch"},
+    "batches": {"torch", "numpy", "groups"},
+    "metrics": {
+        *("torch", "numpy", "pandas", "sklearn", "fairlearn"),
+        *("rates", "groups", "exceptions", "_validation"),
+    },
+    "intervals": {"torch", "numpy", "scipy", "sklearn", "metrics", "rates"},
+    "audit": {
+        *("torch", "numpy", "pandas", "fairlearn", "matplotlib", "sklearn"),
+        *("exceptions", "groups", "intervals", "metrics", "rates"),
+    },
+    "monitor": {"torch", "skorch", "exceptions", "metrics", "rates"},
+    "progress": {"skorch", "tqdm"},
+    "nets": {
+        *("torch", "skorch", "batches", "exceptions", "monitor", "sampling"),
+    },
+    "inputs": {"torch", "numpy", "sklearn", "batches"},
+    "_preparation": {
+        *("numpy", "pandas", "sklearn", "exceptions", "groups", "_validation"),
+    },
+    "_building": {
+        *("torch", "numpy", "pandas", "sklearn", "skorch", "_validation", "augment"),
+        *("modules", "nets", "penalties", "progress", "sampling"),
+    },
+    "classifier": {
+        *("torch", "numpy", "sklearn", "_building", "_params", "_preparation"),
+        *("_validation", "augment", "batches", "inputs", "monitor", "sampling"),
+    },
+    "datasets": {
+        *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"),
+        *("_validation",),
+    },
+    "__init__": {"classifier"},
+}
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Return the frameworks and rooms that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+            if node.module == "fairskorch":
+                names = [f"fairskorch.{alias.name}" for alias in node.names]
+        for name in names:
+            top, *rest = name.split(".")
+            if top == "fairskorch":
+                found.add(rest[0])
+            elif top not in sys.stdlib_module_names:
+                found.add(top)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_go_one_way(path):
+    own = room(path)
+    assert own in ARROWS, f"say in ARROWS what {own} may import"
+    assert imports(path) - {own} <= ARROWS[own]
+
+
+def test_arrows_have_no_cycle():
+    done = []
+    while len(done) < len(ARROWS):
+        ready = [
+            name
+            for name, needs in ARROWS.items()
+            if name not in done and not (needs & ARROWS.keys()) - set(done)
+        ]
+        assert ready, f"a cycle among {ARROWS.keys() - set(done)}"
+        done += ready
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_scikit_learns_private_names_are_imported_in_one_room(path):
+    private = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("sklearn")
+        for alias in node.names
+        if "._" in f"{node.module}.{alias.name}"
+    ]
+    assert room(path) == "_validation" or not private
+
+
+@pytest.mark.parametrize(
+    ("name", "times"), [("nets", 1), ("penalties", 0), ("rates", 0), ("batches", 0)]
+)
+def test_no_value_is_read_from_the_device_in_a_step(name, times):
+    # The one time: nets reads the loss of a batch that a callback asked for.
+    calls = [
+        node
+        for path in FILES
+        if room(path) == name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "item"
+    ]
+    assert len(calls) == times
+
+
+def test_optional_packages_are_not_imported_with_the_package():
+    code = (
+        "import sys, fairskorch, fairskorch.audit, fairskorch.datasets;"
+        "print([m for m in ('matplotlib', 'PIL', 'torchvision') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

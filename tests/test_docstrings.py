@@ -1,0 +1,94 @@
+"""Public docstrings: complete, in numpydoc's form, and true of what is there."""
+
+import importlib
+import inspect
+import warnings
+
+import pytest
+from numpydoc.docscrape import ClassDoc, FunctionDoc
+
+from fairskorch import FairNeuralClassifier
+
+MODULES = [
+    "fairskorch",
+    "fairskorch.audit",
+    "fairskorch.augment",
+    "fairskorch.batches",
+    "fairskorch.datasets",
+    "fairskorch.exceptions",
+    "fairskorch.groups",
+    "fairskorch.intervals",
+    "fairskorch.metrics",
+    "fairskorch.modules",
+    "fairskorch.monitor",
+    "fairskorch.nets",
+    "fairskorch.penalties",
+    "fairskorch.progress",
+    "fairskorch.rates",
+    "fairskorch.sampling",
+]
+
+
+def public():
+    for module in MODULES:
+        loaded = importlib.import_module(module)
+        assert loaded.__doc__, module
+        names = [n for n in loaded.__all__ if not n.startswith("__")]
+        for name in names:
+            value = getattr(loaded, name)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                yield f"{module}.{name}", value
+
+
+PUBLIC = dict(public())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_all_is_sorted_and_true(module):
+    loaded = importlib.import_module(module)
+    names = list(loaded.__all__)
+    assert names == sorted(names)
+    assert all(hasattr(loaded, name) for name in names)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_parameter_is_documented(name):
+    value = PUBLIC[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        doc = (ClassDoc if inspect.isclass(value) else FunctionDoc)(value)
+    assert doc["Summary"], name
+    if inspect.isclass(value) and (
+        issubclass(value, tuple | Exception) or value.__init__ is object.__init__
+    ):
+        return
+    documented = set()
+    for parameter in doc["Parameters"] + doc["Other Parameters"]:
+        documented |= {n.strip() for n in parameter.name.split(",")}
+    documented = {n.lstrip("*") for n in documented}
+    call = value.__init__ if inspect.isclass(value) else value
+    expected = {
+        p.name
+        for p in inspect.signature(call).parameters.values()
+        if p.name not in ("self", "args")
+    }
+    if name == "fairskorch.nets.GroupPenaltyNet":
+        # skorch documents its own.
+        expected -= {"iterator_train", "iterator_valid", "dataset", "train_split"}
+        documented -= {"train_split"}
+    if name.startswith("fairskorch.rates."):
+        # Small functions of one statistic, which the module describes.
+        assert documented <= expected
+        return
+    assert documented == expected
+
+
+@pytest.mark.filterwarnings("ignore::fairskorch.exceptions.ConstantPredictionWarning")
+def test_fitted_attributes_are_the_documented_ones(table):
+    X, y, groups = table
+    clf = FairNeuralClassifier(max_epochs=1, random_state=0).fit(X, y, groups)
+    documented = set()
+    for attribute in ClassDoc(FairNeuralClassifier)["Attributes"]:
+        documented |= {n.strip() for n in attribute.name.split(",")}
+    present = {n for n in vars(clf) if n.endswith("_") and not n.startswith("_")}
+    assert present | {"feature_names_in_"} == documented
