@@ -118,13 +118,7 @@ def build_net(estimator, epochs):
                 params.setdefault(f"module__{name}", value)
     if "reduction" in (signature_names(e.criterion) or []):
         params.setdefault("criterion__reduction", "none")
-    if e._penalty_class is not None:
-        known = signature_names(e._penalty_class) or []
-        for name, value in PENALTY_DEFAULTS.items():
-            if name in known:
-                params.setdefault(f"penalty__{name}", value)
-        params["penalty__n_groups"] = len(e.groups_)
-        params["penalty__n_classes"] = len(e.classes_)
+    params.update(_penalty_params(e, given))
     net = GroupPenaltyNet(
         copy.deepcopy(module) if isinstance(module, torch.nn.Module) else module,
         criterion=e.criterion,
@@ -149,9 +143,36 @@ def build_net(estimator, epochs):
     return net.initialize()
 
 
+def _penalty_params(estimator, given):
+    """Return the parameters of the penalty by their full names."""
+    penalty = estimator._penalty_class
+    if penalty is None:
+        return {}
+    known = signature_names(penalty) or []
+    defaults = {name: v for name, v in PENALTY_DEFAULTS.items() if name in known}
+    asked = {
+        name.removeprefix("penalty__"): value
+        for name, value in given.items()
+        if name.startswith("penalty__")
+    }
+    sizes = {"n_groups": len(estimator.groups_), "n_classes": len(estimator.classes_)}
+    params = {**defaults, **asked, **sizes}
+    return {f"penalty__{name}": value for name, value in params.items()}
+
+
 def go_on(net, estimator, epochs):
     """Let a net that was trained go on with what may change between calls."""
     e = estimator
+    given = {name: getattr(e, name) for name in e._extra_names()}
+    _check_names(e, _module(e), list(e.callbacks or []), given)
+    params = _penalty_params(e, given)
+    before = {f"penalty__{k}": v for k, v in net.get_params_for("penalty").items()}
+    if net.penalty is not e._penalty_class or before != params:
+        for name in before.keys() - params.keys():
+            delattr(net, name)
+        net.penalty = e._penalty_class
+        vars(net).update(params)
+        net.initialize_penalty()
     net.set_params(
         max_epochs=epochs,
         batch_size=e.batch_size,

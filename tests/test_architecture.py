@@ -44,9 +44,13 @@ ARROWS = {
         *("torch", "numpy", "pandas", "sklearn", "skorch", "_validation", "augment"),
         *("modules", "nets", "penalties", "progress", "sampling"),
     },
-    "classifier": {
+    "_neural": {
         *("torch", "numpy", "sklearn", "_building", "_params", "_preparation"),
-        *("_validation", "augment", "batches", "inputs", "monitor", "sampling"),
+        *("batches", "inputs"),
+    },
+    "classifier": {
+        *("torch", "numpy", "sklearn", "_building", "_neural", "_preparation"),
+        *("_validation", "augment", "monitor", "sampling"),
     },
     "datasets": {
         *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"),

@@ -112,3 +112,10 @@ def test_leading_dimensions_are_draws():
         for i, single in enumerate((one, two)):
             torch.testing.assert_close(found.rates[i], function(single).rates)
             torch.testing.assert_close(found.present[i], function(single).present)
+
+
+def test_a_batch_of_one_group_is_counted_under_that_group():
+    ones = torch.ones(5, dtype=torch.long)
+    counts = statistic_of(ones, ones, ones, 2, 2)
+    assert counts[0].sum() == 0
+    assert counts[1, 1].tolist() == [5, 0, 5]

@@ -400,6 +400,19 @@ def test_warm_start_starts_a_new_cosine(table):
     assert (np.diff(rates[:4]) < 0).all()
 
 
+def test_warm_start_takes_another_penalty_and_keeps_the_memory_of_the_same(table):
+    X, y, groups = table
+    clf = quick(warm_start=True).fit(X, y, groups)
+    memory = float(clf.net_.penalty_memory_[..., 0].sum())
+    clf.fit(X, y, groups)
+    assert float(clf.net_.penalty_memory_[..., 0].sum()) > memory
+    clf.set_params(penalty="dp", penalty__slope=2).fit(X, y, groups)
+    assert type(clf.net_.penalty_) is ALIASES["dp"]
+    assert clf.net_.penalty_.slope == 2
+    assert "train_demographic_parity_difference" in clf.history_
+    assert clf.n_iter_ == 9
+
+
 def test_refit_is_a_fresh_fit(table):
     X, y, groups = table
     clf = quick().fit(X[:, :3], y, groups)
