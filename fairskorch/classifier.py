@@ -114,7 +114,7 @@ class FairNeuralClassifier(NeuralClassifier):
         Rows given to `fit`, by group and class.
     n_features_in_ : int
         Numbers in a row of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names of X, where it has names that are strings.
     net_ : fairskorch.nets.GroupPenaltyNet
         The skorch net that was trained.
