@@ -1,0 +1,56 @@
+"""Sphinx configuration; nothing is fetched while the pages are built."""
+
+import os
+from importlib.metadata import version as version_of
+
+# Examples on two cores: threads of their own would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+project = "fairskorch"
+author = "The fairskorch developers"
+copyright = author
+release = version_of("fairskorch")
+version = release
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = [
+    "_build",
+    "user_guide/defaults_tables.rst",
+    "auto_examples/**.ipynb",
+]
+default_role = "py:obj"
+
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"demo\.py$",
+    "download_all_examples": False,
+    "image_scrapers": ("matplotlib",),
+    "matplotlib_animations": False,
+    "min_reported_time": 0,
+    "plot_gallery": True,
+    "show_memory": False,
+    "abort_on_example_error": True,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"fairskorch {release}"
+html_static_path = ["_static"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "navigation_with_keys": False,
+}
