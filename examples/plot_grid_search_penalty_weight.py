@@ -43,17 +43,18 @@ with sklearn.config_context(enable_metadata_routing=True):
 # %%
 # Differences score negated, so that greater is better; here they are turned back.
 
+columns = {
+    "balanced accuracy": ("mean", "balanced_accuracy", 1),
+    "EO gap": ("mean", "gap", -1),
+    "sd": ("std", "gap", 1),
+}
 results = pd.DataFrame(
     {
-        f"{side} {name}": sign * search.cv_results_[f"{stat}_{key}_{score}"]
-        for side, key in (("train", "train"), ("held-out", "test"))
-        for name, score, sign, stat in (
-            ("balanced accuracy", "balanced_accuracy", 1, "mean"),
-            ("EO gap", "gap", -1, "mean"),
-            ("sd of EO gap", "gap", 1, "std"),
-        )
+        (side, name): sign * search.cv_results_[f"{statistic}_{part}_{score}"]
+        for side, part in {"training": "train", "held-out": "test"}.items()
+        for name, (statistic, score, sign) in columns.items()
     },
-    index=pd.Index(weights, name="penalty_weight"),
+    index=pd.Index(weights, name="weight"),
 )
 print(results.round(3).to_string())
 
@@ -62,12 +63,12 @@ print(results.round(3).to_string())
 # gap over folds, which a choice between neighbouring weights has to reckon with.
 
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-looks = {"train": ("s", "--", "0.55"), "held-out": ("o", "-", "0")}
+looks = {"training": ("s", "--", "0.55"), "held-out": ("o", "-", "0")}
 for side, (marker, line, grey) in looks.items():
     ax.errorbar(
-        results[f"{side} EO gap"],
-        results[f"{side} balanced accuracy"],
-        xerr=results[f"{side} sd of EO gap"],
+        results[side, "EO gap"],
+        results[side, "balanced accuracy"],
+        xerr=results[side, "sd"],
         marker=marker,
         linestyle=line,
         color=grey,
@@ -75,17 +76,18 @@ for side, (marker, line, grey) in looks.items():
         elinewidth=0.7,
         label=f"{side} rows",
     )
-for weight, row in results.iterrows():
-    ax.annotate(
-        f"{weight:g}",
-        (row["held-out EO gap"], row["held-out balanced accuracy"]),
-        xytext=(4, -11),
-        textcoords="offset points",
-        fontsize=8,
-    )
-ax.set_xlabel("EO gap")
+    for weight, row in results[side].iterrows():
+        ax.annotate(
+            f"{weight:g}",
+            (row["EO gap"], row["balanced accuracy"]),
+            xytext=(4, -10),
+            textcoords="offset points",
+            fontsize=8,
+            color=grey,
+        )
+ax.set_xlabel("EO gap, bars: standard deviation over folds")
 ax.set_ylabel("balanced accuracy")
-ax.set_title("Numbers: penalty weight", fontsize=9)
+ax.set_title("Numbers at the points: penalty_weight", fontsize=9)
 ax.grid(alpha=0.3)
 ax.legend()
 plt.show()

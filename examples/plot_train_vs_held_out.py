@@ -63,15 +63,14 @@ for ax, (name, label) in zip(axes, panels.items(), strict=True):
     ax.set_xlabel("epoch")
     ax.set_ylabel(label)
     ax.grid(alpha=0.3)
-axes[1].annotate(
-    "full weight",
-    (clf.penalty_warmup_, axes[1].get_ylim()[1]),
-    xytext=(3, -3),
-    textcoords="offset points",
-    va="top",
+axes[1].text(
+    clf.penalty_warmup_ + 1,
+    0.5,
+    "full weight\nfrom here",
+    transform=axes[1].get_xaxis_transform(),
     fontsize=8,
 )
-axes[0].legend()
+axes[0].legend(loc="center right")
 plt.show()
 
 # %%
