@@ -1,12 +1,16 @@
 """The documentation names what the package has, and its code runs."""
 
 import importlib
+import importlib.util
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sklearn
+
+from fairskorch.audit import fairness_report
 
 ROOT = Path(__file__).resolve().parents[1]
 API = ROOT / "docs" / "api.rst"
@@ -118,10 +122,6 @@ def test_the_table_in_the_readme_is_the_demos():
 
 @pytest.mark.parametrize("flat", [(), ("EO, plain loop",), ("EO, defaults",)])
 def test_the_demos_sentences_name_constant_predictions(flat):
-    import numpy as np
-
-    from fairskorch.audit import fairness_report
-
     demo = load_demo()
     rng = np.random.default_rng(0)
     rows = [
