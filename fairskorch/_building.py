@@ -1,13 +1,11 @@
 """From parameters and data to a net that is ready to train."""
 
-import contextlib
 import copy
 import inspect
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils import check_random_state
 from skorch.callbacks import Callback, LRScheduler
 from skorch.helper import predefined_split
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -15,141 +13,135 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from fairskorch._validation import (
     InvalidParameterError,
     check_nested_names,
-    did_you_mean,
     signature_names,
 )
 from fairskorch.augment import AUGMENTATIONS
 from fairskorch.modules import MLP, SmallResNet
 from fairskorch.nets import GroupPenaltyNet
-from fairskorch.penalties import ALIASES, GroupPenalty
 from fairskorch.progress import EpochProgressBar
 from fairskorch.sampling import EpochSampler
 
-#: How rates are estimated in training, unless the user says otherwise: a running
-#: memory, since the gap of one batch is mostly its own noise, and scores that follow
-#: the hard predictions.
-PENALTY_DEFAULTS = {"memory": 0.95, "slope": 4.0}
+#: Decay of the running statistics in training, unless the user says otherwise: the gap
+#: of one batch is mostly its own noise. It is less where an epoch has few batches:
+#: sums that lag behind by more than a third of an epoch make the gap swing.
+MEMORY = 0.95
+
+#: Factor on the logits: scores that follow the hard predictions.
+SLOPE = 2.0
+
+#: What a net that goes on keeps as it is.
+KEPT = ("module", "criterion", "optimizer", "precision", "device")
 
 #: Columns of skorch's history that are its own bookkeeping.
-BOOKKEEPING = ("batches", "event_lr")
+BOOKKEEPING = ("batches", "event_lr", "finished")
 
 
-def find_penalty(owner, penalty, weight):
-    """Return the penalty class of an alias or class, or None."""
-    if penalty is None:
-        return None
-    if isinstance(penalty, str):
-        if penalty not in ALIASES:
-            raise InvalidParameterError(
-                f"The 'penalty' parameter of {owner} must be None, a class or one of "
-                f"{sorted(ALIASES)}. Got {penalty!r} instead."
-                + did_you_mean(penalty, ALIASES)
-            )
-        penalty = ALIASES[penalty]
-    if not (inspect.isclass(penalty) and issubclass(penalty, GroupPenalty)):
-        raise InvalidParameterError(
-            f"The 'penalty' parameter of {owner} must be None, an alias or a class "
-            f"derived from fairskorch.penalties.GroupPenalty. Got {penalty!r} instead."
-        )
-    if weight > penalty.max_weight:
-        raise InvalidParameterError(
-            f"The 'penalty_weight' parameter of {owner} must be at most "
-            f"{penalty.max_weight} with {penalty.__name__}. Got {weight!r} instead."
-        )
-    return penalty
-
-
-def pick_device(owner, device):
-    """Return the name of the device to train on."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = torch.device(device).type
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device of {owner} is {str(device)!r}, and PyTorch sees no CUDA device; "
-            "use device='auto' or 'cpu'."
-        )
-    return str(device)
-
-
-def pick_lr(lr, optimizer):
-    """Return the learning rate to start from."""
-    if lr != "auto":
-        return lr
-    return 1e-2 if optimizer is torch.optim.SGD else 1e-3
-
-
-def draw_seed(random_state):
-    """Return an integer seed; without a random_state from the system's entropy."""
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1)[0])
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-
-
-@contextlib.contextmanager
-def own_randomness(seed, device):
-    """Seed PyTorch inside, and give the caller's generators back as they were."""
-    kind = torch.device(device).type
-    cuda = list(range(torch.cuda.device_count())) if kind == "cuda" else []
-    mps = torch.mps.get_rng_state() if kind == "mps" else None
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            if mps is not None:
-                torch.mps.set_rng_state(mps)
-
-
-def build_net(estimator, epochs):
+def build_net(estimator, epochs, n_batches):
     """Build and initialise the net of an estimator that knows its data."""
+    arguments = _arguments(estimator, epochs, n_batches)
+    if isinstance(arguments["module"], torch.nn.Module):
+        arguments["module"] = copy.deepcopy(arguments["module"])
+    return GroupPenaltyNet(**arguments).initialize()
+
+
+def go_on(net, estimator, epochs, n_batches):
+    """Return a copy of a trained net, ready to go on with what parameters say now.
+
+    A copy, so that the net is as it was should the training fail. Callbacks are the
+    same objects in both, as users hold on to theirs.
+    """
+    arguments = _arguments(estimator, epochs, n_batches)
+    for name, value in arguments.items():
+        part = name.partition("__")[0]
+        if name.startswith("optimizer__"):
+            continue
+        if part in KEPT and not _alike(value, getattr(net, name, None)):
+            raise ValueError(
+                f"{estimator._owner} goes on with the network and optimiser that it "
+                f"has, so {name!r} cannot change; fit with warm_start=False."
+            )
+    same = {id(callback): callback for _, callback in net.callbacks_}
+    net = copy.deepcopy(net, same)
+    optimizer = {n: v for n, v in arguments.items() if n.startswith("optimizer__")}
+    before = {f"penalty__{k}": v for k, v in net.get_params_for("penalty").items()}
+    now = {n: v for n, v in arguments.items() if n.startswith("penalty__")}
+    another = net.penalty is not estimator._penalty_class or before != now
+    for name in before.keys() - now.keys():
+        delattr(net, name)
+    changed = {n: v for n, v in arguments.items() if n.partition("__")[0] not in KEPT}
+    vars(net).update(changed)
+    net.set_params(lr=estimator.lr_, **optimizer)
+    for group in net.optimizer_.param_groups:
+        group.pop("initial_lr", None)  # or a schedule would go on from its end
+    if another:
+        net.initialize_penalty()
+    net.initialize_callbacks()
+    return net
+
+
+def _arguments(estimator, epochs, n_batches):
+    """Return everything that the net of an estimator is built from."""
     e = estimator
     module = _module(e)
     callbacks = _callbacks(e, epochs)
     given = {name: getattr(e, name) for name in e._extra_names()}
     _check_names(e, module, callbacks, given)
-    params = {"callbacks__print_log": None, **given}
+    augment = e.augment
+    if isinstance(augment, str):
+        if len(e._format.shape) == 1:
+            raise ValueError(
+                f"augment={augment!r} of {e._owner} changes images, and X is a table; "
+                "use augment=None."
+            )
+        augment = AUGMENTATIONS[augment]
     known = signature_names(module) or []
-    if not isinstance(module, torch.nn.Module):
-        for name, value in _data_params(e).items():
-            if name in known:
-                params.setdefault(f"module__{name}", value)
+    if isinstance(module, torch.nn.Module):
+        known = []
+    data = {f"module__{n}": v for n, v in _data_params(e).items() if n in known}
+    rows = {}
     if "reduction" in (signature_names(e.criterion) or []):
-        params.setdefault("criterion__reduction", "none")
-    params.update(_penalty_params(e, given))
-    net = GroupPenaltyNet(
-        copy.deepcopy(module) if isinstance(module, torch.nn.Module) else module,
-        criterion=e.criterion,
-        optimizer=e.optimizer,
-        lr=e.lr_,
-        max_epochs=epochs,
-        batch_size=e.batch_size,
-        penalty=e._penalty_class,
-        penalty_weight=e.penalty_weight,
-        penalty_warmup=e.penalty_warmup_,
-        sampler=e.sampler_,
-        augment=AUGMENTATIONS.get(e.augment, e.augment)
-        if isinstance(e.augment, str)
-        else e.augment,
-        precision=e.precision_,
-        monitor=e.monitor,
-        callbacks=callbacks,
-        device=e.device_,
-        verbose=0,
-        **params,
-    )
-    return net.initialize()
+        rows["criterion__reduction"] = "none"
+    return {
+        "module": module,
+        "criterion": e.criterion,
+        "optimizer": e.optimizer,
+        "lr": e.lr_,
+        "max_epochs": epochs,
+        "batch_size": e.batch_size,
+        "penalty": e._penalty_class,
+        "penalty_weight": e.penalty_weight,
+        "penalty_warmup": e.penalty_warmup_,
+        "sampler": e.sampler_,
+        "augment": augment,
+        "precision": e.precision_,
+        "monitor": e.monitor,
+        "callbacks": callbacks,
+        "callbacks__print_log": None,
+        "classes": np.arange(len(e.classes_)),
+        "device": e.device_,
+        "verbose": 0,
+        **data,
+        **rows,
+        **given,
+        **_penalty_params(e, given, n_batches),
+    }
 
 
-def _penalty_params(estimator, given):
+def _alike(value, other):
+    if isinstance(value, torch.nn.Module):
+        return type(value) is type(other)
+    return value is other or bool(np.all(value == other))
+
+
+def _penalty_params(estimator, given, n_batches):
     """Return the parameters of the penalty by their full names."""
     penalty = estimator._penalty_class
     if penalty is None:
         return {}
     known = signature_names(penalty) or []
-    defaults = {name: v for name, v in PENALTY_DEFAULTS.items() if name in known}
+    memory = MEMORY if n_batches is None else min(MEMORY, max(0, 1 - 3 / n_batches))
+    defaults = {"memory": memory, "slope": SLOPE}
+    defaults = {name: value for name, value in defaults.items() if name in known}
     asked = {
         name.removeprefix("penalty__"): value
         for name, value in given.items()
@@ -160,45 +152,26 @@ def _penalty_params(estimator, given):
     return {f"penalty__{name}": value for name, value in params.items()}
 
 
-def go_on(net, estimator, epochs):
-    """Let a net that was trained go on with what may change between calls."""
-    e = estimator
-    given = {name: getattr(e, name) for name in e._extra_names()}
-    _check_names(e, _module(e), list(e.callbacks or []), given)
-    params = _penalty_params(e, given)
-    before = {f"penalty__{k}": v for k, v in net.get_params_for("penalty").items()}
-    if net.penalty is not e._penalty_class or before != params:
-        for name in before.keys() - params.keys():
-            delattr(net, name)
-        net.penalty = e._penalty_class
-        vars(net).update(params)
-        net.initialize_penalty()
-    net.set_params(
-        max_epochs=epochs,
-        batch_size=e.batch_size,
-        penalty_weight=e.penalty_weight,
-        penalty_warmup=0,
-        lr=e.lr_,
-    )
-    for group in net.optimizer_.param_groups:
-        group.pop("initial_lr", None)
-    schedule = dict(net.callbacks_).get("lr_schedule")
-    if schedule is not None:
-        schedule.set_params(T_max=epochs)
-
-
 def check_outputs(owner, net, rows, n_classes):
-    """Refuse a network whose outputs are not one logit a class, before it trains."""
-    fields, _ = next(iter(net.get_iterator(rows.subset([0, len(rows) - 1]))))
+    """Refuse a network or criterion that does not fit the data, before it trains."""
+    fields, target = next(iter(net.get_iterator(rows.subset([0, len(rows) - 1]))))
     with torch.no_grad():
         net._set_training(False)
         outputs = net.module_(fields["X"])
-    shape = tuple(getattr(outputs, "shape", ()))
-    if shape != (2, n_classes):
-        raise ValueError(
-            f"The module of {owner} returns {shape or type(outputs).__name__} for 2 "
-            f"rows; expected logits of shape (2, {n_classes}), one column a class."
-        )
+        shape = tuple(getattr(outputs, "shape", ()))
+        if shape != (2, n_classes):
+            raise ValueError(
+                f"The module of {owner} returns {shape or type(outputs).__name__} for "
+                f"2 rows; expected logits of shape (2, {n_classes}), one column a "
+                "class."
+            )
+        try:
+            net.criterion_(outputs, target)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"criterion {type(net.criterion_).__name__} of {owner} cannot compare "
+                f"logits of shape {shape} with class codes of shape (2,): {error}"
+            ) from error
 
 
 def run(net, rows, valid):
@@ -209,31 +182,60 @@ def run(net, rows, valid):
     finally:
         # Or the held-out data would be stored with the net.
         net.train_split = None
+        progress = dict(net.callbacks_).get("progress")
+        if progress is not None:
+            progress.on_train_end(net)
 
 
 def history_frame(net):
     """Return the history of a net as a DataFrame of the epochs that were finished."""
-    done = [row for row in net.history if "objective" in row and "dur" in row]
-    frame = pd.DataFrame(done)
+    frame = pd.DataFrame([row for row in net.history if row.get("finished")])
     drop = [c for c in frame if c in BOOKKEEPING or c.endswith("_best")]
     return frame.drop(columns=drop).rename(columns={"dur": "seconds"})
 
 
-def prior_shift(net, rows, class_weight):
-    """Return what to add to logits for probabilities under the rows' class shares."""
+def class_masses(net, rows, n_classes, class_weight):
+    """Return the rows of each class, and the weight that training gave them.
+
+    Parameters
+    ----------
+    net : GroupPenaltyNet
+    rows : GroupedRows
+    n_classes : int
+    class_weight : Tensor of shape (n_classes,) or None
+
+    Returns
+    -------
+    masses : Tensor of shape (2, n_classes), float64
+        Both sum to the number of rows.
+    """
     sampler = EpochSampler(net.sampler, rows.y, rows.groups, net.batch_size)
     drawn = torch.ones(len(rows), dtype=torch.float64)
     if not sampler.unbiased:
         drawn = drawn / sampler.importance
     if class_weight is not None:
         drawn = drawn * class_weight[rows.y]
-    shares = torch.bincount(rows.y).double() / len(rows)
-    learnt = torch.bincount(rows.y, weights=drawn) / drawn.sum()
-    return (shares / learnt).log()
+    learnt = torch.bincount(rows.y, weights=drawn, minlength=n_classes)
+    counts = torch.bincount(rows.y, minlength=n_classes).double()
+    return torch.stack([counts, learnt * (len(rows) / learnt.sum())])
+
+
+def prior_shift(masses):
+    """Return what to add to logits for probabilities under the rows' class shares."""
+    counts, learnt = masses
+    seen = (counts > 0) & (learnt > 0)
+    ratio = torch.where(seen, counts, 1.0) / torch.where(seen, learnt, 1.0)
+    return ratio.log()
 
 
 def _module(estimator):
     module = estimator.module
+    if isinstance(estimator.criterion, torch.nn.Module):
+        raise InvalidParameterError(
+            f"The 'criterion' parameter of {estimator._owner} must be a class, whose "
+            "parameters are given as criterion__... . Got an instance of "
+            f"{type(estimator.criterion).__name__} instead."
+        )
     if isinstance(module, str) and module == "auto":
         return MLP if len(estimator._format.shape) == 1 else SmallResNet
     if not callable(module):
@@ -278,11 +280,13 @@ def _callbacks(estimator, epochs):
 def _check_names(estimator, module, callbacks, given):
     instance = isinstance(module, torch.nn.Module)
     names = [c[0] if isinstance(c, tuple) else _class_name(c) for c in callbacks]
+    # skorch numbers callbacks of one name.
+    names += [f"{n}_{i + 1}" for n in names for i in range(names.count(n))]
     penalty = estimator._penalty_class
     parts = {
         "module": signature_names(type(module) if instance else module),
-        "criterion": signature_names(estimator.criterion),
-        "optimizer": _without(signature_names(estimator.optimizer), "params"),
+        "criterion": _without(signature_names(estimator.criterion), "reduction"),
+        "optimizer": _without(signature_names(estimator.optimizer), "params", "lr"),
         "callbacks": ["epoch_timer", "monitor", "lr_schedule", "progress", *names],
         "iterator_train": ["num_workers"],
         "iterator_valid": ["num_workers"],

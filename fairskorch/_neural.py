@@ -1,7 +1,8 @@
 """What every estimator around a net does: code rows, train, predict."""
 
 import contextlib
-from numbers import Integral
+import copy
+import warnings
 
 import numpy as np
 import torch
@@ -9,14 +10,16 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
-from fairskorch import _building
+from fairskorch import _building, _settings
 from fairskorch import _preparation as prep
 from fairskorch._params import NestedParams
 from fairskorch.batches import GroupedRows
+from fairskorch.exceptions import ConstantPredictionWarning
 from fairskorch.inputs import InputFormat, refuse_items
+from fairskorch.monitor import cell_sample
 
-#: Share of the epochs over which the penalty's weight ramps up.
-WARMUP = 0.5
+#: Training rows that a constant prediction is looked for in.
+CHECKED_ROWS = 2000
 
 
 class NeuralClassifier(ClassifierMixin, NestedParams):
@@ -44,10 +47,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         """
         check_is_fitted(self, "net_")
         X, layout = self._format.read(self, X, reset=False)
-        parts = list(self.net_.forward_iter(GroupedRows(X, layout=layout)))
-        logits = torch.cat([part.cpu() for part in parts]).double()
-        if self._prior_shift is not None:
-            logits = logits + self._prior_shift
+        logits = self._logits(GroupedRows(X, layout=layout))
         return torch.softmax(logits, dim=1).numpy()
 
     def predict(self, X):
@@ -69,9 +69,17 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
     def _owner(self):
         return type(self).__name__
 
+    def _logits(self, rows):
+        parts = [part.cpu() for part in self.net_.forward_iter(rows)]
+        logits = torch.cat(parts).double()
+        return logits if self._prior_shift is None else logits + self._prior_shift
+
     @contextlib.contextmanager
     def _unchanged_on_error(self):
-        """Put all attributes back when something fails on the way."""
+        """Put all attributes back when something fails on the way.
+
+        Inside, attributes are replaced and never changed in place.
+        """
         before = dict(vars(self))
         try:
             yield
@@ -83,21 +91,30 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
     def _training_rows(
         self, X, y, groups, sample_weight, *, going_on, classes=None, partial=False
     ):
-        """Check the data, learn classes, groups and format, and code the rows."""
+        """Check the data, learn classes, groups and format, and code the rows.
+
+        Returns
+        -------
+        rows : GroupedRows
+            Rows of weight above 0.
+        y : ndarray
+            Classes of all rows, for a splitter.
+        """
         owner = self._owner
-        self._penalty_class = _building.find_penalty(
+        self._penalty_class = _settings.find_penalty(
             owner, self.penalty, self.penalty_weight
         )
         refuse_items(X, owner)
-        if isinstance(X, torch.utils.data.Dataset) and y is None:
-            y, groups = prep.read_items(X)
+        if isinstance(X, torch.utils.data.Dataset):
+            y, groups = prep.read_items(owner, X, y, groups)
         if groups is None and self._penalty_class is not None:
             raise ValueError(prep.missing_groups_message(owner, self.penalty))
         if not going_on:
             self._format = InputFormat(owner, self.channels)
-        X, layout = self._format.read(self, X, reset=not going_on)
+        exact = self.precision == "float64"
+        X, layout = self._format.read(self, X, reset=not going_on, exact=exact)
         rows = GroupedRows(X, layout=layout)
-        y = prep.checked_target(owner, y, len(rows))
+        y = given_y = prep.checked_target(owner, y, len(rows))
         frame = None if groups is None else prep.checked_groups(owner, groups, rows)
         weight = prep.checked_weight(owner, sample_weight, len(rows))
         if weight is not None and not weight.all():
@@ -105,46 +122,69 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             rows, y, weight = rows.subset(keep), y[keep], weight[keep]
             frame = None if frame is None else frame.iloc[keep].reset_index(drop=True)
         if going_on:
+            if classes is not None:
+                prep.check_same(owner, "classes", self.classes_, np.unique(classes))
             codes = prep.encode_known(owner, y, self.classes_)
             if not partial:
-                prep.check_same(owner, "classes", self.classes_, self.classes_[codes])
+                prep.check_same(owner, "classes", self.classes_, np.unique(y))
         else:
             self.classes_, codes = prep.encode_classes(owner, y, classes)
         group_codes = self._code_groups(frame, codes, going_on, partial)
-        if self.class_weight is not None:
-            class_weight = self._class_weight(y, partial)[codes]
+        class_weight = self._class_weights(y, partial)
+        if class_weight is not None:
+            class_weight = class_weight[codes]
             weight = class_weight if weight is None else weight * class_weight
-        return rows.labelled(codes, group_codes, weight)
+        return rows.labelled(codes, group_codes, weight), given_y
 
     def _code_groups(self, frame, codes, going_on, partial):
+        """Learn the groups, or demand those that were learnt, and count their rows."""
         owner = self._owner
-        if going_on and partial:
-            if frame is None or self._encoder is None:
+        if not going_on:
+            self._encoder = self.groups_ = self.group_counts_ = None
+            if frame is None:
                 return None
-            return prep.known_groups(
-                owner, self._encoder, frame, name="groups", new="raise"
-            )
-        before = self.groups_ if going_on else None
-        self._encoder = self.groups_ = self.group_counts_ = group_codes = None
-        if frame is not None:
-            self._encoder, group_codes, self.group_counts_ = prep.encode_groups(
-                owner, frame, self.penalty, self.classes_, codes
-            )
+            self._encoder = prep.learn_groups(owner, frame, self.penalty)
             self.groups_ = self._encoder.labels_
-        if going_on:
-            prep.check_same(owner, "groups", before, self.groups_)
+        elif (frame is None) != (self._encoder is None):
+            if frame is None and partial:
+                return None
+            had = "no groups" if self._encoder is None else "groups"
+            raise ValueError(
+                f"Groups of {owner} are fixed at the first call, which had {had}; "
+                "fit anew to change that."
+            )
+        elif frame is None:
+            return None
+        group_codes = prep.known_groups(
+            owner, self._encoder, frame, name="groups", new="raise"
+        )
+        counts = prep.count_rows(self._encoder, group_codes, self.classes_, codes)
+        if going_on and partial:
+            counts = counts + self.group_counts_
+        elif going_on:
+            prep.check_all_there(owner, counts)
+        self.group_counts_ = counts
         # What partial_fit has not seen yet may still come.
-        if self.group_counts_ is not None and self.penalty is not None and not partial:
-            prep.warn_of_empty_cells(owner, self.group_counts_)
+        if self.penalty is not None and not partial:
+            prep.warn_of_empty_cells(owner, counts)
         return group_codes
 
-    def _class_weight(self, y, partial):
+    def _class_weights(self, y, partial):
+        """Return a weight for each class, or None."""
+        if self.class_weight is None:
+            return None
         if partial and self.class_weight == "balanced":
             raise ValueError(
                 f"class_weight='balanced' of {self._owner} needs all rows, which "
                 "partial_fit does not see; pass a dict of weights."
             )
-        return compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        if not (weights > 0).all():
+            raise ValueError(
+                f"class_weight of {self._owner} must be positive for every class; got "
+                f"{self.class_weight}."
+            )
+        return weights
 
     def _held_out_rows(self, X_val, y_val, groups_val):
         owner = self._owner
@@ -152,14 +192,17 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             if y_val is not None or groups_val is not None:
                 raise ValueError(f"{owner}.fit got y_val or groups_val without X_val.")
             return None
-        if isinstance(X_val, torch.utils.data.Dataset) and y_val is None:
-            y_val, groups_val = prep.read_items(X_val)
+        if isinstance(X_val, torch.utils.data.Dataset):
+            y_val, groups_val = prep.read_items(owner, X_val, y_val, groups_val)
         if groups_val is None and self._penalty_class is not None:
             raise ValueError(
                 f"{owner}.fit got X_val without groups_val; the gap of held-out rows "
                 "needs their groups."
             )
-        X, layout = self._format.read(self, X_val, name="X_val", reset=False)
+        exact = self.precision == "float64"
+        X, layout = self._format.read(
+            self, X_val, name="X_val", reset=False, exact=exact
+        )
         rows = GroupedRows(X, layout=layout)
         y = prep.checked_target(owner, y_val, len(rows), name="y_val")
         codes = prep.encode_known(owner, y, self.classes_, name="y_val")
@@ -173,7 +216,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
 
     def _settle(self, *, epochs, ramp, going_on):
         """Decide what is "auto", and return the seed of this call."""
-        self.device_ = _building.pick_device(self._owner, self.device)
+        self.device_ = _settings.pick_device(self._owner, self.device)
         self.precision_ = self.precision
         if self.precision == "auto":
             on_cuda = self.device_.startswith("cuda")
@@ -181,32 +224,60 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         self.sampler_ = self.sampler
         if self.sampler == "auto":
             self.sampler_ = "shuffle" if self.penalty is None else "balanced_classes"
-        self.lr_ = _building.pick_lr(self.lr, self.optimizer)
-        warmup = WARMUP if self.penalty_warmup == "auto" else self.penalty_warmup
-        if not isinstance(warmup, Integral):
-            warmup = warmup * epochs
-        self.penalty_warmup_ = warmup if ramp else 0
-        if not going_on:
-            first = _building.draw_seed(self.random_state)
-            self._seeds = np.random.RandomState(first)
-        return int(self._seeds.randint(np.iinfo(np.int32).max))
+        self.lr_ = _settings.pick_lr(self.lr, self.optimizer)
+        self.penalty_warmup_ = 0
+        if ramp:
+            self.penalty_warmup_ = _settings.pick_warmup(self.penalty_warmup, epochs)
+        if going_on:
+            seeds = copy.deepcopy(self._seeds)
+        else:
+            seeds = np.random.RandomState(_settings.draw_seed(self.random_state))
+        self._seeds = seeds
+        return int(seeds.randint(np.iinfo(np.int32).max))
 
     def _train(self, rows, valid, *, going_on, epochs):
+        # Calls of partial_fit are parts of a stream, not epochs of their own.
+        n_batches = None if epochs == 1 else -(-len(rows) // self.batch_size)
         if going_on:
-            net = self.net_
-            _building.go_on(net, self, epochs)
+            net = _building.go_on(self.net_, self, epochs, n_batches)
         else:
-            net = _building.build_net(self, epochs)
+            net = _building.build_net(self, epochs, n_batches)
             _building.check_outputs(self._owner, net, rows, len(self.classes_))
         _building.run(net, rows, valid)
         self.net_ = net
         self.history_ = _building.history_frame(net)
         self.n_iter_ = len(self.history_)
+
+    def _correct_prior(self, rows, *, add):
+        """Settle what `prior_correction` adds to logits; `add` rows to earlier ones."""
         self._prior_shift = None
-        if self.prior_correction:
-            class_weight = None
-            if self.class_weight is not None:
-                class_weight = torch.as_tensor(
-                    self._class_weight(self.classes_[rows.y.numpy()], False)
-                )
-            self._prior_shift = _building.prior_shift(net, rows, class_weight)
+        if not self.prior_correction:
+            return
+        weights = self._class_weights(self.classes_[rows.y.numpy()], False)
+        masses = _building.class_masses(
+            self.net_,
+            rows,
+            len(self.classes_),
+            None if weights is None else torch.as_tensor(weights),
+        )
+        before = getattr(self, "_class_masses", None)
+        self._class_masses = masses + before if add and before is not None else masses
+        self._prior_shift = _building.prior_shift(self._class_masses)
+
+    def _warn_if_constant(self, train, valid):
+        """Warn when one class is predicted for all rows that are looked at."""
+        size = max(CHECKED_ROWS, 0 if valid is None else len(valid))
+        if len(train) > size:
+            train = train.subset(cell_sample(train.y, train.groups, size))
+        predicted = [
+            self._logits(part).argmax(dim=1) for part in (train, valid) if part
+        ]
+        if len(torch.cat(predicted).unique()) > 1:
+            return
+        warnings.warn(
+            f"{self._owner} predicts one class for every row that was looked at, so "
+            "its gaps are 0 for no merit. Try a smaller penalty_weight, "
+            "sampler='balanced_classes', a longer penalty_warmup or more max_epochs.",
+            ConstantPredictionWarning,
+            stacklevel=4,
+        )

@@ -15,6 +15,15 @@ class NestedParams(BaseEstimator):
     such parameters is asked when `fit` builds them.
     """
 
+    def _take(self, names):
+        """Store parameters of parts; one that would hide an attribute is refused."""
+        for name, value in names.items():
+            if name.startswith("_") or name.endswith("_"):
+                raise TypeError(
+                    f"{type(self).__name__} got an unexpected keyword argument {name!r}"
+                )
+            setattr(self, name, value)
+
     def get_params(self, deep=True):
         """Return the parameters, those with double underscores among them.
 

@@ -1,6 +1,7 @@
 """From what users hand to ``fit`` to rows with class and group codes."""
 
 import warnings
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,12 @@ from fairskorch.groups import UNKNOWN, GroupEncoder, as_frame
 NAMED_CELLS = 5
 
 
-def given_groups(owner, groups, sensitive_features):
+def given_groups(owner, method, groups, sensitive_features):
     """Return the one of two names of an argument that was given."""
     if groups is not None and sensitive_features is not None:
         raise ValueError(
-            f"{owner}.fit got both groups and sensitive_features; they are two names "
-            "of one argument: pass one."
+            f"{owner}.{method} got both groups and sensitive_features; they are two "
+            "names of one argument: pass one."
         )
     return groups if sensitive_features is None else sensitive_features
 
@@ -49,24 +50,29 @@ def missing_groups_message(owner, penalty):
     )
 
 
-def read_items(dataset):
+def read_items(owner, dataset, y, groups):
     """Read classes and groups from a Dataset that yields (x, y, group)."""
-    classes, groups = [], []
+    if y is not None or groups is not None:
+        raise ValueError(
+            f"{owner} got y or groups beside a Dataset, which brings its own: it "
+            "yields (x, y, group) and comes alone."
+        )
+    if not hasattr(dataset, "__len__"):
+        raise TypeError(
+            f"{owner} needs a Dataset with a length and rows by number; got an "
+            f"iterable one, {type(dataset).__name__}."
+        )
+    items = []
     for i in range(len(dataset)):
         item = dataset[i]
         if not isinstance(item, tuple | list) or len(item) != 3:
+            size = f" of {len(item)} entries" if isinstance(item, tuple | list) else ""
             raise ValueError(
-                "A Dataset given to fit must yield (x, y, group); item "
-                f"{i} is {type(item).__name__}"
-                + (
-                    f" of {len(item)} entries."
-                    if isinstance(item, tuple | list)
-                    else "."
-                )
+                f"A Dataset given to {owner} must yield (x, y, group); item {i} is a "
+                f"{type(item).__name__}{size}."
             )
-        classes.append(_plain(item[1]))
-        groups.append(_plain(item[2]))
-    return np.asarray(classes), groups
+        items.append((_plain(item[1]), _plain(item[2])))
+    return np.asarray([y for y, _ in items]), [group for _, group in items]
 
 
 def checked_target(owner, y, n_rows, *, name="y"):
@@ -80,6 +86,10 @@ def checked_target(owner, y, n_rows, *, name="y"):
     y = column_or_1d(y, warn=True)
     check_lengths(owner, name, y, n_rows)
     assert_all_finite(y, input_name=name, estimator_name=owner)
+    if y.dtype == object and pd.isna(y).any():
+        raise ValueError(
+            f"{name} of {owner} holds missing values; each row has a class."
+        )
     check_classification_targets(y)
     return y
 
@@ -115,13 +125,22 @@ def check_lengths(owner, name, values, n_rows):
 
 
 def check_same(owner, what, before, now):
-    """Refuse to go on with classes or groups other than those of the first fit."""
-    before = [] if before is None else sorted(map(str, set(before)))
-    now = [] if now is None else sorted(map(str, set(now)))
+    """Refuse to go on with other classes than those of the first call."""
+    before, now = list(before), list(now)
     if before != now:
         raise ValueError(
-            f"warm_start of {owner} goes on with the {what} of the last fit, "
-            f"{before[:10]}; got {now[:10]}."
+            f"{owner} goes on with the {what} of the first call, {before[:10]}; "
+            f"got {now[:10]}."
+        )
+
+
+def check_all_there(owner, counts):
+    """Refuse a warm start without rows of some group."""
+    absent = counts.index[counts.sum(axis=1) == 0].tolist()
+    if absent:
+        raise ValueError(
+            f"{owner} goes on with the groups of the first call; got no row of "
+            f"{absent[:10]}."
         )
 
 
@@ -147,18 +166,9 @@ def encode_known(owner, y, classes, *, name="y"):
     return codes
 
 
-def encode_groups(owner, frame, penalty, classes, codes):
-    """Learn the groups, and count the rows of each group and class.
-
-    Returns
-    -------
-    encoder : GroupEncoder
-    group_codes : ndarray of shape (n_samples,)
-    counts : DataFrame
-        Rows by group and class.
-    """
+def learn_groups(owner, frame, penalty):
+    """Learn the groups; a penalty needs two."""
     encoder = GroupEncoder().fit(frame)
-    group_codes = encoder.transform(frame)
     labels = encoder.labels_.tolist()
     if penalty is not None and len(labels) < 2:
         what = f"one group only: {labels}" if labels else "no known group"
@@ -166,11 +176,15 @@ def encode_groups(owner, frame, penalty, classes, codes):
             f"{owner} with penalty={penalty!r} compares groups, and there is {what}. "
             "Use penalty=None, or pass groups with at least two labels."
         )
+    return encoder
+
+
+def count_rows(encoder, group_codes, classes, codes):
+    """Count rows by group and class, as a DataFrame."""
     known = group_codes >= 0
-    table = np.zeros((len(labels), len(classes)), dtype=np.int64)
+    table = np.zeros((len(encoder.labels_), len(classes)), dtype=np.int64)
     np.add.at(table, (group_codes[known], codes[known]), 1)
-    counts = pd.DataFrame(table, index=encoder.index(), columns=classes)
-    return encoder, group_codes, counts
+    return pd.DataFrame(table, index=encoder.index(), columns=classes.tolist())
 
 
 def known_groups(owner, encoder, frame, *, name, new):
@@ -190,7 +204,7 @@ def known_groups(owner, encoder, frame, *, name, new):
     return codes
 
 
-def split_rows(owner, fraction, rows, rng):
+def split_rows(owner, fraction, rows, y, rng):
     """Hold out rows for monitoring, the same share of every cell.
 
     Parameters
@@ -200,6 +214,9 @@ def split_rows(owner, fraction, rows, rng):
     fraction : float, int or splitter
         Share of rows; 0 for none. A splitter's first split is taken.
     rows : GroupedRows
+        Rows that may be trained on.
+    y : ndarray
+        Classes of all rows that were given, which a splitter divides.
     rng : RandomState
 
     Returns
@@ -207,9 +224,11 @@ def split_rows(owner, fraction, rows, rng):
     train, valid : GroupedRows
         `valid` is None where no row is held out.
     """
-    if not isinstance(fraction, int | float):
-        train, valid = _first_split(owner, fraction, rows)
-        return rows.subset(train), rows.subset(valid)
+    if not isinstance(fraction, Real):
+        # Rows of weight 0 were dropped since, so places differ from row numbers.
+        numbers = rows.index.numpy()
+        parts = [np.isin(numbers, part) for part in _first_split(owner, fraction, y)]
+        return tuple(rows.subset(np.flatnonzero(part)) for part in parts)
     if fraction == 0:
         return rows, None
     y, groups = rows.y.numpy(), rows.groups.numpy()
@@ -228,9 +247,9 @@ def split_rows(owner, fraction, rows, rng):
     return rows.subset(np.sort(order[~held])), rows.subset(np.sort(order[held]))
 
 
-def _first_split(owner, splitter, rows):
+def _first_split(owner, splitter, y):
     try:
-        train, valid = next(iter(splitter.split(np.zeros(len(rows)), rows.y.numpy())))
+        train, valid = next(iter(splitter.split(np.zeros(len(y)), y)))
     except ValueError as error:
         raise ValueError(
             f"The splitter given as validation_fraction of {owner} cannot split: "
@@ -261,10 +280,11 @@ def warn_of_empty_cells(owner, counts):
     warnings.warn(
         f"{owner}: {named}{rest}. Rates of an empty cell are left out of the penalty.",
         EmptyCellWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
 
 
 def _plain(value):
-    """Return the Python object in a tensor or array of one number."""
-    return value.item() if hasattr(value, "item") else value
+    """Return the Python object in a tensor or array; several values as a tuple."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(value) if isinstance(value, list) else value

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import torch
+from skorch.dataset import Dataset as SkorchDataset
 from torch.utils.data import DataLoader, Dataset
 
 from fairskorch.groups import UNKNOWN
@@ -19,7 +20,7 @@ __all__ = ["Batches", "GroupedRows"]
 STAGED_SHARE = 0.4
 
 
-class GroupedRows(Dataset):
+class GroupedRows(SkorchDataset):
     """Rows of X with a class code, a group code and a weight each.
 
     Parameters
@@ -54,6 +55,11 @@ class GroupedRows(Dataset):
         self.y = _codes(y, n_rows, 0)
         self.groups = _codes(groups, n_rows, UNKNOWN)
         self.weight = _weights(weight)
+
+    @property
+    def X(self):
+        """The rows without their codes, as nets predict them; skorch asks for it."""
+        return self
 
     def __len__(self):
         return len(self.index)

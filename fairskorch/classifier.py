@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from sklearn.utils.metadata_routing import UNUSED
 
-from fairskorch import _building, _preparation
+from fairskorch import _preparation as prep
+from fairskorch import _settings
 from fairskorch._neural import NeuralClassifier
 from fairskorch._validation import HasMethods, Interval, StrOptions, fit_context
 from fairskorch.augment import AUGMENTATIONS
-from fairskorch.monitor import warn_if_constant
 from fairskorch.sampling import SAMPLERS
 
 __all__ = ["FairNeuralClassifier"]
@@ -39,9 +39,9 @@ class FairNeuralClassifier(NeuralClassifier):
             default="eo"
         What is penalised: an alias or class of `fairskorch.penalties`; None for plain
         training. Its parameters are ``penalty__reduction`` and so on; here
-        ``penalty__memory`` and ``penalty__slope`` default to 0.95 and 4, which train
-        better than those of the classes.
-    penalty_weight : float, default=1.0
+        ``penalty__memory`` and ``penalty__slope`` default to 0.95 (less where an epoch
+        has under 60 batches) and 2, which train better than those of the classes.
+    penalty_weight : float, default=0.5
         Weight of the penalty, at least 0; for "mmf" in [0, 1].
     penalty_warmup : "auto", int or float, default="auto"
         Epochs (int) or share of `max_epochs` (float) over which the weight ramps up
@@ -78,14 +78,15 @@ class FairNeuralClassifier(NeuralClassifier):
         population with other class shares. True brings them back to those of the
         training rows: with classes as rare as they are, fewer rows are predicted as
         the rare one. Both hard predictions and their gaps change; a parity that held
-        before the correction need not hold after it.
+        before the correction need not hold after it. `history_` is of the network
+        itself, before the correction.
     monitor : {"sample", "all"} or None, default="sample"
         Training rows whose loss, penalty and metrics go to `history_`: a fixed sample
         as large as the held-out part, or all, then with the norms of the gradients of
         task loss and penalty.
     callbacks : list or None, default=None
-        Callbacks of skorch. Those set here already are "monitor", "lr_schedule" and
-        "progress"; ``callbacks__lr_schedule=None`` takes one away.
+        Callbacks of skorch. Those set here already are "epoch_timer", "monitor",
+        "lr_schedule" and "progress"; ``callbacks__lr_schedule=None`` takes one away.
     device : "auto" or str, default="auto"
         ``"auto"`` is CUDA, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
@@ -95,8 +96,9 @@ class FairNeuralClassifier(NeuralClassifier):
         Seeds initial weights, batches, dropout and the held-out rows. Generators of
         the caller are left as they are.
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights and optimiser of the last call; classes
-        and groups must be the same, and the penalty has its full weight at once.
+        Whether `fit` goes on from the weights and optimiser of the last call; classes,
+        groups, module, criterion, optimiser and precision must be the same, and the
+        penalty has its full weight at once.
     verbose : int, default=0
         1 shows a progress bar over epochs.
     **kwargs
@@ -111,7 +113,7 @@ class FairNeuralClassifier(NeuralClassifier):
     groups_ : ndarray of shape (n_groups,) or None
         Group labels in code order, tuples where columns are crossed.
     group_counts_ : DataFrame of shape (n_groups, n_classes) or None
-        Rows given to `fit`, by group and class.
+        Rows given to `fit`, or to all calls of `partial_fit`, by group and class.
     n_features_in_ : int
         Numbers in a row of X.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -177,7 +179,7 @@ class FairNeuralClassifier(NeuralClassifier):
         "class_weight": [None, dict, StrOptions({"balanced"})],
         "validation_fraction": [
             Interval(Real, 0, 1, closed="left"),
-            HasMethods(["split"]),
+            HasMethods(["split", "get_n_splits"]),
         ],
         "prior_correction": ["boolean"],
         "monitor": [None, StrOptions({"sample", "all"})],
@@ -194,7 +196,7 @@ class FairNeuralClassifier(NeuralClassifier):
         module="auto",
         *,
         penalty="eo",
-        penalty_weight=1.0,
+        penalty_weight=0.5,
         penalty_warmup="auto",
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.AdamW,
@@ -238,7 +240,7 @@ class FairNeuralClassifier(NeuralClassifier):
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
-        vars(self).update(kwargs)
+        self._take(kwargs)
 
     @fit_context
     def fit(
@@ -260,8 +262,8 @@ class FairNeuralClassifier(NeuralClassifier):
         X : array-like, DataFrame, Tensor or Dataset
             Rows: (n_samples, n_features), or images (n_samples, channels, height,
             width), (n_samples, height, width, channels) or (n_samples, height,
-            width). Numbers of type uint8 are divided by 255, floats taken as they
-            are. A `torch.utils.data.Dataset` yields ``(x, y, group)`` and comes
+            width). Arrays and tensors of uint8 are divided by 255, floats taken as
+            they are. A `torch.utils.data.Dataset` yields ``(x, y, group)`` and comes
             alone; it is read once for its classes and groups.
         y : array-like of shape (n_samples,)
             Classes, of any labels.
@@ -296,22 +298,25 @@ class FairNeuralClassifier(NeuralClassifier):
             When one class is predicted for every row in the end.
         """
         held_out = (X_val, y_val, groups_val)
-        groups = _preparation.given_groups(self._owner, groups, sensitive_features)
+        groups = prep.given_groups(self._owner, "fit", groups, sensitive_features)
         with self._unchanged_on_error():
             going_on = self.warm_start and hasattr(self, "net_")
-            rows = self._training_rows(X, y, groups, sample_weight, going_on=going_on)
+            rows, given_y = self._training_rows(
+                X, y, groups, sample_weight, going_on=going_on
+            )
             seed = self._settle(
                 epochs=self.max_epochs, ramp=not going_on, going_on=going_on
             )
-            with _building.own_randomness(seed, self.device_):
+            with _settings.own_randomness(seed, self.device_):
                 valid = self._held_out_rows(*held_out)
                 if valid is None:
                     rng = np.random.RandomState(seed)
-                    rows, valid = _preparation.split_rows(
-                        self._owner, self.validation_fraction, rows, rng
+                    rows, valid = prep.split_rows(
+                        self._owner, self.validation_fraction, rows, given_y, rng
                     )
                 self._train(rows, valid, going_on=going_on, epochs=self.max_epochs)
-            warn_if_constant(self.net_, rows, self._owner)
+            self._correct_prior(rows, add=False)
+            self._warn_if_constant(rows, valid)
         return self
 
     @fit_context
@@ -346,10 +351,14 @@ class FairNeuralClassifier(NeuralClassifier):
         ValueError
             For input that cannot be trained on, and for a class or group that is new.
         """
-        groups = _preparation.given_groups(self._owner, groups, sensitive_features)
+        # The decorator validates the first call only, and parameters may change.
+        self._validate_params()
+        groups = prep.given_groups(
+            self._owner, "partial_fit", groups, sensitive_features
+        )
         with self._unchanged_on_error():
             going_on = hasattr(self, "net_")
-            rows = self._training_rows(
+            rows, _ = self._training_rows(
                 X,
                 y,
                 groups,
@@ -359,6 +368,7 @@ class FairNeuralClassifier(NeuralClassifier):
                 partial=True,
             )
             seed = self._settle(epochs=1, ramp=False, going_on=going_on)
-            with _building.own_randomness(seed, self.device_):
+            with _settings.own_randomness(seed, self.device_):
                 self._train(rows, None, going_on=going_on, epochs=1)
+            self._correct_prior(rows, add=going_on)
         return self

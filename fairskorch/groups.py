@@ -134,6 +134,13 @@ class GroupEncoder:
 
 def as_frame(sensitive_features):
     """Bring sensitive features of any accepted kind into a DataFrame of objects."""
+    if isinstance(sensitive_features, dict):
+        sensitive_features = pd.DataFrame(sensitive_features)
+    if not hasattr(sensitive_features, "__len__"):
+        raise ValueError(
+            "sensitive_features must hold one label, or one row of labels, for each "
+            f"row of X; got {sensitive_features!r}."
+        )
     if isinstance(sensitive_features, pd.DataFrame):
         frame = sensitive_features
     elif isinstance(sensitive_features, pd.Series):

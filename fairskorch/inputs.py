@@ -38,7 +38,7 @@ class InputFormat:
         self.channels = channels
         self.kind = None
 
-    def read(self, estimator, X, *, name="X", reset):
+    def read(self, estimator, X, *, name="X", reset, exact=False):
         """Check X and return it as an array that `GroupedRows` takes, with its layout.
 
         Parameters
@@ -50,6 +50,8 @@ class InputFormat:
             What messages call it.
         reset : bool
             Whether to learn the format, or to demand the one that was learnt.
+        exact : bool, default=False
+            Whether tables are kept in float64.
 
         Returns
         -------
@@ -64,7 +66,7 @@ class InputFormat:
             whose channels cannot be found.
         """
         if isinstance(X, Dataset):
-            return self._read_dataset(X, reset)
+            return self._read_dataset(estimator, X, reset)
         if isinstance(X, torch.Tensor):
             X = X.detach().cpu()
             X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
@@ -78,18 +80,31 @@ class InputFormat:
                 f"{name} of {self.owner} must be 2-D, or 3-D or 4-D for images; "
                 f"got {n_dims} dimensions."
             )
-        return self._read_table(estimator, X, name, reset)
+        return self._read_table(
+            estimator, X, name, reset, np.float64 if exact else np.float32
+        )
 
-    def _read_table(self, estimator, X, name, reset):
+    def _read_table(self, estimator, X, name, reset, dtype):
         if not reset and self.kind == "images":
             raise ValueError(
                 f"{name} is no array of images, but {self.owner} was fitted on "
                 f"images of (channels, height, width) = {self.shape}."
             )
         bytes_ = isinstance(X, np.ndarray) and X.dtype == np.uint8
-        X = validate_data(estimator, X, dtype=np.float32, reset=reset)
+        try:
+            X = validate_data(estimator, X, dtype=dtype, reset=reset)
+        except ValueError as error:
+            if "could not convert string" not in str(error):
+                raise
+            raise ValueError(
+                f"{name} of {self.owner} holds values that are no numbers: {error}. "
+                "Encode categories first, for instance with "
+                "sklearn.preprocessing.OneHotEncoder."
+            ) from error
         self._settle("table", "uint8" if bytes_ else "float", X.shape[1:], name, reset)
-        return (X / np.float32(255) if bytes_ else X), "first"
+        X = X / dtype(255) if bytes_ else X
+        # PyTorch reads no backward strides.
+        return (np.ascontiguousarray(X) if min(X.strides) < 0 else X), "first"
 
     def _read_images(self, estimator, X, name, reset):
         X = X if isinstance(X, np.ndarray) else np.asarray(X)
@@ -125,8 +140,7 @@ class InputFormat:
         scale = "uint8" if X.dtype == np.uint8 else "float"
         self._settle("images", scale, shape, name, reset)
         if reset:
-            self.layout = layout
-            estimator.n_features_in_ = int(np.prod(shape))
+            self._learn(estimator, layout)
         return X, layout
 
     def _layout(self, shape, name, reset):
@@ -145,12 +159,30 @@ class InputFormat:
             )
         return "first" if first else "last"
 
-    def _read_dataset(self, X, reset):
+    def _read_dataset(self, estimator, X, reset):
         if len(X) == 0:
             raise ValueError(f"The Dataset given to {self.owner} is empty.")
         fields, _ = GroupedRows(X).take(torch.tensor([0]))
-        self._settle("dataset", "float", tuple(fields["X"].shape[1:]), "X", reset)
-        return X, "first"
+        shape = tuple(fields["X"].shape)
+        layout = "first"
+        if len(shape) in (3, 4):
+            layout = self._layout(shape, "An item of X", reset)
+        shape = shape[1:]
+        if layout == "gray":
+            shape = (1, *shape)
+        elif layout == "last":
+            shape = (shape[2], shape[0], shape[1])
+        self._settle("dataset", "float", shape, "X", reset)
+        if reset:
+            self._learn(estimator, layout)
+        return X, layout
+
+    def _learn(self, estimator, layout):
+        """Set what scikit-learn's own validation sets for tables."""
+        self.layout = layout
+        estimator.n_features_in_ = int(np.prod(self.shape))
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
 
     def _settle(self, kind, scale, shape, name, reset):
         shape = tuple(int(size) for size in shape)

@@ -4,12 +4,9 @@ Everything is computed in eval mode from counts that are accumulated over all th
 concerned and read from the device once an epoch.
 """
 
-import warnings
-
 import torch
 from skorch.callbacks import Callback
 
-from fairskorch.exceptions import ConstantPredictionWarning
 from fairskorch.metrics import from_counts
 from fairskorch.rates import confusion_statistics, widest
 
@@ -33,11 +30,6 @@ class FairnessMonitor(Callback):
         Training rows that are read: a fixed sample as large as the held-out part,
         drawn by cells of group and class; or all of them, and then also
         ``task_gradient_norm`` and ``penalty_gradient_norm`` are recorded.
-
-    Attributes
-    ----------
-    n_predicted_ : int
-        How many classes were predicted at all in the last epoch that was read.
     """
 
     def __init__(self, rows="sample"):
@@ -55,8 +47,9 @@ class FairnessMonitor(Callback):
         """Read both parts and record what they say."""
         if self.sample_ is None:
             self.sample_ = self._choose(dataset_train, dataset_valid)
-        train, counts = evaluate(net, self.sample_)
-        self.n_predicted_ = int((counts > 0).sum())
+            parts = [p for p in (dataset_train, dataset_valid) if p is not None]
+            self.n_groups_ = max(int(part.groups.max()) for part in parts) + 1
+        train = evaluate(net, self.sample_, self.n_groups_)
         for name, value in train.items():
             net.history.record(f"train_{name}", value)
         if self.rows == "all":
@@ -64,13 +57,17 @@ class FairnessMonitor(Callback):
                 net.history.record(name, value)
         if dataset_valid is None:
             return
-        valid, more = evaluate(net, dataset_valid)
-        self.n_predicted_ = int((counts + more > 0).sum())
+        earlier = [row.get("valid_loss", float("inf")) for row in net.history[:-1]]
+        valid = evaluate(net, dataset_valid, self.n_groups_)
         for name, value in valid.items():
             net.history.record(f"valid_{name}", value)
         for name in valid:
             if name not in ("loss", "penalty"):
                 net.history.record(f"overfit_{name}", valid[name] - train[name])
+        # What skorch's Checkpoint looks at.
+        net.history.record(
+            "valid_loss_best", valid["loss"] < min(earlier, default=float("inf"))
+        )
 
     def _choose(self, train, valid):
         if self.rows == "all" or valid is None or len(valid) >= len(train):
@@ -103,7 +100,7 @@ def cell_sample(target, groups, size):
 
 
 @torch.no_grad()
-def evaluate(net, rows):
+def evaluate(net, rows, n_groups):
     """Compute loss, penalty and metrics of some rows, in eval mode.
 
     Parameters
@@ -112,22 +109,24 @@ def evaluate(net, rows):
         An initialised net.
     rows : GroupedRows
         What to read.
+    n_groups : int
+        Number of groups in training and held-out rows; 0 where none is known.
 
     Returns
     -------
     values : dict of str to float
         ``loss`` (mean task loss, rows unweighted), ``penalty`` where there is one,
-        ``accuracy``, ``balanced_accuracy`` and the metric that belongs to the penalty.
-    predicted : Tensor of shape (n_classes,)
-        How many rows each class was predicted for.
+        ``accuracy``, ``balanced_accuracy``, and the metric that belongs to the
+        penalty, which is nan where these rows cannot tell it.
     """
-    penalty, loss, statistic, counts = net.penalty_, 0.0, None, None
-    n_groups = max(int(rows.groups.max()) + 1, getattr(penalty, "n_groups", 0))
+    penalty, total, statistic, counts = net.penalty_, 0.0, None, None
+    n_groups = max(n_groups, getattr(penalty, "n_groups", 0))
     for fields, target in net.get_iterator(rows, training=False):
         net._set_training(False)
         logits = net.infer(fields)
         # Rows count alike here, whatever weight they had in training.
-        loss = loss + net.task_loss(logits, target, {}) * len(target)
+        loss = net.criterion_(logits, target)
+        total = total + loss.mean() * len(target)
         n_classes = logits.shape[1]
         # Accuracy needs no group: rows of unknown group are counted in a spare one.
         groups = torch.where(fields["groups"] < 0, n_groups, fields["groups"])
@@ -136,10 +135,10 @@ def evaluate(net, rows):
         )
         counts = part if counts is None else counts + part
         if penalty is not None:
-            part = penalty.statistic(logits, target, fields["groups"])
+            part = net.penalty_statistic(logits, target, fields, loss)
             part = part.to(widest(part.device))
             statistic = part if statistic is None else statistic + part
-    values = {"loss": float(loss) / len(rows)}
+    values = {"loss": float(total) / len(rows)}
     counts = counts.cpu()
     if penalty is not None:
         values["penalty"] = float(penalty.evaluate(statistic))
@@ -149,10 +148,10 @@ def evaluate(net, rows):
     if n_groups > 1:
         metric = getattr(penalty, "metric", "equalized_odds_difference")
         known = counts[:n_groups]
-        # A group without any row here is not part of what is measured.
-        known = known[known[..., 0].sum(-1) > 0]
-        values[metric] = float(from_counts(metric, known))
-    return values, everyone[0, :, 1:].sum(0)
+        values[metric] = float("nan")
+        if known.any():
+            values[metric] = float(from_counts(metric, known))
+    return values
 
 
 def gradient_norms(net, rows):
@@ -181,20 +180,19 @@ def gradient_norms(net, rows):
     if penalty is not None:
         with torch.no_grad():
             statistic = sum(
-                penalty.statistic(net.infer(fields), target, fields["groups"])
+                _losses(net, fields, target)[1]
                 for fields, target in net.get_iterator(rows, training=False)
             )
         statistic.requires_grad_()
         (effect,) = torch.autograd.grad(penalty.evaluate(statistic), statistic)
     task_gradient = penalty_gradient = None
     for fields, target in net.get_iterator(rows, training=False):
-        logits = net.infer(fields)
-        task = net.task_loss(logits, target, {}) * (len(target) / len(rows))
+        loss, statistic = _losses(net, fields, target)
+        task = loss.mean() * (len(target) / len(rows))
         task_gradient = _add(
             task_gradient, _gradient(task, weights, retain_graph=effect is not None)
         )
         if effect is not None:
-            statistic = penalty.statistic(logits, target, fields["groups"])
             penalty_gradient = _add(
                 penalty_gradient, _gradient((statistic * effect).sum(), weights)
             )
@@ -202,6 +200,15 @@ def gradient_norms(net, rows):
     if effect is not None:
         norms["penalty_gradient_norm"] = float(penalty_gradient.norm())
     return norms
+
+
+def _losses(net, fields, target):
+    """Return the loss of each row, and the penalty's statistic if there is one."""
+    logits = net.infer(fields)
+    loss = net.criterion_(logits, target)
+    if net.penalty_ is None:
+        return loss, None
+    return loss, net.penalty_statistic(logits, target, fields, loss)
 
 
 def _gradient(value, weights, retain_graph=False):
@@ -218,34 +225,3 @@ def _gradient(value, weights, retain_graph=False):
 
 def _add(total, part):
     return part if total is None else total + part
-
-
-def warn_if_constant(net, rows, owner):
-    """Warn when a trained net predicts one and the same class for every row read.
-
-    Parameters
-    ----------
-    net : GroupPenaltyNet
-        A trained net.
-    rows : GroupedRows
-        Read where the net has no monitor.
-    owner : str
-        Name of the estimator, for the message.
-
-    Warns
-    -----
-    ConstantPredictionWarning
-    """
-    monitor = dict(net.callbacks_).get("monitor")
-    if monitor is not None and hasattr(monitor, "n_predicted_"):
-        n_predicted = monitor.n_predicted_
-    else:
-        n_predicted = int((evaluate(net, rows)[1] > 0).sum())
-    if n_predicted == 1:
-        warnings.warn(
-            f"{owner} predicts one class for every row that was looked at, so its gaps "
-            "are 0 for no merit. Try a smaller penalty_weight, "
-            "sampler='balanced_classes', a longer penalty_warmup or more max_epochs.",
-            ConstantPredictionWarning,
-            stacklevel=4,
-        )

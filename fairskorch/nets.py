@@ -3,10 +3,10 @@
 import logging
 
 import torch
-from skorch import NeuralNet
+from skorch import NeuralNet, NeuralNetClassifier
 from skorch.callbacks import Callback, EpochTimer, PrintLog
 from skorch.dataset import unpack_data
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from fairskorch.batches import Batches, GroupedRows
 from fairskorch.exceptions import NonFiniteLossError
@@ -27,7 +27,7 @@ DTYPES = {
 EVALUATION_ROWS = 1024
 
 
-class GroupPenaltyNet(NeuralNet):
+class GroupPenaltyNet(NeuralNetClassifier):
     """A skorch net whose loss is ``task + weight * ramp * penalty``.
 
     Groups reach the loss batch by batch: X is a `fairskorch.batches.GroupedRows`, or
@@ -121,8 +121,8 @@ class GroupPenaltyNet(NeuralNet):
         self.monitor = monitor
         super().__init__(
             module,
-            criterion,
             *args,
+            criterion=criterion,
             iterator_train=iterator_train,
             iterator_valid=iterator_valid,
             dataset=dataset,
@@ -169,18 +169,54 @@ class GroupPenaltyNet(NeuralNet):
             self.penalty_ = penalty.to(self.device)
         return self
 
+    def fit(self, X, y=None, **fit_params):
+        """Train anew, or go on with ``warm_start``.
+
+        Parameters
+        ----------
+        X : GroupedRows, dict or array
+            Rows; a dict has the keys ``"X"``, ``"groups"`` and, if wanted,
+            ``"weight"``.
+        y : array-like of shape (n_samples,), optional
+            Class codes, where X does not bring them.
+        **fit_params
+            As in skorch.
+
+        Returns
+        -------
+        self : GroupPenaltyNet
+        """
+        return super().fit(X, y, **fit_params)
+
+    def check_data(self, X, y=None):
+        """Note the classes, and refuse rows without class codes."""
+        if y is None and isinstance(X, Dataset) and not isinstance(X, GroupedRows):
+            raise TypeError(
+                f"{type(self).__name__} trains on a GroupedRows or on a dict with the "
+                f"keys 'X' and 'groups'; got {type(X).__name__}, whose classes and "
+                "groups it cannot know: GroupedRows(dataset, y, groups)."
+            )
+        y = X.y if isinstance(X, GroupedRows) else y
+        super().check_data(X, y)
+
     def get_dataset(self, X, y=None):
         """Bring X into rows with groups."""
-        if isinstance(X, Dataset):
+        if isinstance(X, GroupedRows):
             return X
         if isinstance(X, dict):
             return GroupedRows(X["X"], y, X.get("groups"), X.get("weight"))
         return GroupedRows(X, y)
 
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Split off held-out rows as skorch does; parts are rows with groups again."""
+        parts = super().get_split_datasets(X, y, **fit_params)
+        return tuple(
+            part.dataset.subset(part.indices) if isinstance(part, Subset) else part
+            for part in parts
+        )
+
     def get_iterator(self, dataset, training=False):
-        """Cut rows into batches; another Dataset goes through PyTorch's loader."""
-        if not isinstance(dataset, GroupedRows):
-            return super().get_iterator(dataset, training=training)
+        """Cut rows into batches."""
         prefix = "iterator_train" if training else "iterator_valid"
         kwargs = {
             "batch_size": self.batch_size if training else self.evaluation_rows,
@@ -226,11 +262,15 @@ class GroupPenaltyNet(NeuralNet):
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return task loss, and in training with the penalty on top."""
-        task = self.task_loss(y_pred, y_true, X)
+        loss = self.criterion_(y_pred, y_true)
+        task = self._mean_loss(loss, X)
         weight = self.penalty_weight * self._ramp
         if not training or self.penalty_ is None or weight == 0:
             return task
-        statistic = self.penalty_statistic(y_pred, y_true, X)
+        # Weights of rows in the task loss are no matter of rates.
+        undone = self.penalty_.undo_sampling or self.sampler == "stratified"
+        importance = X["importance"] if undone else None
+        statistic = self.penalty_statistic(y_pred, y_true, X, loss, importance)
         running = None
         if self.penalty_.memory:
             running = statistic.detach()
@@ -240,26 +280,23 @@ class GroupPenaltyNet(NeuralNet):
         value = self.penalty_.evaluate(statistic, running)
         return self.penalty_.combine(task, value, weight)
 
-    def task_loss(self, y_pred, y_true, X):
-        """Return the mean loss of a batch, by the weights of its rows if it has any."""
-        loss = self.criterion_(y_pred, y_true)
+    def penalty_statistic(self, y_pred, y_true, X, loss, importance=None):
+        """Sum the penalty's values over the cells of a batch."""
+        loss = loss if loss.ndim else None
+        return self.penalty_.statistic(y_pred, y_true, X["groups"], importance, loss)
+
+    def _mean_loss(self, loss, X):
         weight = X.get("weight") if isinstance(X, dict) else None
         if weight is None:
             return loss.mean()
         if loss.ndim == 0:
             raise ValueError(
-                f"Rows have weights, but {type(self.criterion_).__name__} returns one "
-                "number for a batch. Give it criterion__reduction='none', or use a "
-                "criterion that can return the loss of each row."
+                f"Rows have weights, from sample_weight, class_weight or "
+                f"sampler='stratified', but {type(self.criterion_).__name__} returns "
+                "one number for a batch. Use a criterion that can return the loss of "
+                "each row, with criterion__reduction='none'."
             )
         return (loss * weight).sum() / weight.sum()
-
-    def penalty_statistic(self, y_pred, y_true, X):
-        """Sum the penalty's values over the cells of a batch."""
-        # The weights of rows in the task loss are no matter of rates.
-        undone = self.penalty_.undo_sampling or self.sampler == "stratified"
-        weight = X["importance"] if undone else None
-        return self.penalty_.statistic(y_pred, y_true, X["groups"], weight)
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Set what changes from epoch to epoch."""
@@ -267,6 +304,11 @@ class GroupPenaltyNet(NeuralNet):
         done = epoch / self.penalty_warmup if self.penalty_warmup else 1.0
         self._ramp = min(1.0, done)
         return super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Mark the epoch as one that was not interrupted."""
+        self.history.record("finished", True)
+        return super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Count epochs of the ramp from here."""
@@ -299,9 +341,9 @@ class GroupPenaltyNet(NeuralNet):
         epoch = len(self.history)
         if objective != objective or abs(objective) == float("inf"):
             raise NonFiniteLossError(
-                f"The training loss of {type(self).__name__} is {objective} in epoch "
-                f"{epoch}. Try a smaller lr or penalty_weight, standardise X, or clip "
-                "gradients with skorch.callbacks.GradientNormClipping."
+                f"The training loss is {objective} in epoch {epoch}. Try a smaller lr "
+                "or penalty_weight, standardise X, or clip gradients with skorch's "
+                "GradientNormClipping."
             )
         self.history.record("objective", objective)
         self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
@@ -315,10 +357,6 @@ class GroupPenaltyNet(NeuralNet):
             for kind in callbacks
             for hook in ("on_batch_begin", "on_batch_end")
         )
-
-    def predict(self, X):
-        """Return the class code of each row."""
-        return self.predict_proba(X).argmax(axis=1)
 
 
 def _set_penalty_param(net, param, value):

@@ -24,7 +24,6 @@ __all__ = [
     "gaps",
     "mean_values",
     "miss_rates",
-    "selection_rates",
     "true_positive_rates",
 ]
 
@@ -94,17 +93,13 @@ def confusion_statistics(
     return torch.cat([counts.sum(-1, keepdim=True), counts], dim=-1)
 
 
-def selection_rates(statistic: Tensor) -> Rates:
+def mean_values(statistic: Tensor) -> Rates:
     """Mean value of each group, whatever the class: ``(..., n_values, n_groups)``.
 
-    With indicators of predicted classes: the share of a group that is predicted so.
+    Of indicators of predicted classes: selection rates.
     """
     totals = statistic.sum(-2)
     return _ratio(totals[..., 1:], totals[..., :1])
-
-
-#: The same quantity under the name that fits losses and features.
-mean_values = selection_rates
 
 
 def true_positive_rates(statistic: Tensor) -> Rates:

@@ -1,7 +1,7 @@
 """Which rows make up the batches of an epoch, and what a drawn row stands for.
 
 Every sampler cuts an epoch of n rows into ``ceil(n / batch_size)`` batches whose sizes
-differ by at most one, so that no batch is left with a single row.
+differ by at most one: unless batches have at most two rows, none has a single one.
 """
 
 import math

@@ -21,7 +21,7 @@ ARROWS = {
     "sampling": {"torch"},
     "augment": {"torch"},
     "modules": {"torch"},
-    "batches": {"torch", "numpy", "groups"},
+    "batches": {"torch", "numpy", "skorch", "groups"},
     "metrics": {
         *("torch", "numpy", "pandas", "sklearn", "fairlearn"),
         *("rates", "groups", "exceptions", "_validation"),
@@ -31,7 +31,7 @@ ARROWS = {
         *("torch", "numpy", "pandas", "fairlearn", "matplotlib", "sklearn"),
         *("exceptions", "groups", "intervals", "metrics", "rates"),
     },
-    "monitor": {"torch", "skorch", "exceptions", "metrics", "rates"},
+    "monitor": {"torch", "skorch", "metrics", "rates"},
     "progress": {"skorch", "tqdm"},
     "nets": {
         *("torch", "skorch", "batches", "exceptions", "monitor", "sampling"),
@@ -40,17 +40,18 @@ ARROWS = {
     "_preparation": {
         *("numpy", "pandas", "sklearn", "exceptions", "groups", "_validation"),
     },
+    "_settings": {"torch", "numpy", "sklearn", "_validation", "penalties"},
     "_building": {
-        *("torch", "numpy", "pandas", "sklearn", "skorch", "_validation", "augment"),
-        *("modules", "nets", "penalties", "progress", "sampling"),
+        *("torch", "numpy", "pandas", "skorch", "_validation", "augment"),
+        *("modules", "nets", "progress", "sampling"),
     },
     "_neural": {
         *("torch", "numpy", "sklearn", "_building", "_params", "_preparation"),
-        *("batches", "inputs"),
+        *("_settings", "batches", "exceptions", "inputs", "monitor"),
     },
     "classifier": {
-        *("torch", "numpy", "sklearn", "_building", "_neural", "_preparation"),
-        *("_validation", "augment", "monitor", "sampling"),
+        *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
+        *("_validation", "augment", "sampling"),
     },
     "datasets": {
         *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"),

@@ -53,7 +53,13 @@ def with_(array, row, value):
         ((X, RNG.normal(size=N), G), {}, "Unknown label type: continuous"),
         ((with_(X, (1, 1), np.nan), Y, G), {}, "NaN"),
         ((with_(X, (1, 1), np.inf), Y, G), {}, "infinity"),
-        ((with_(X, (1, 1), "red"), Y, G), {}, "could not convert string to float"),
+        (
+            (with_(X, (1, 1), "red"), Y, G),
+            {},
+            "holds values that are no numbers: could not",
+        ),
+        ((X, with_(Y.astype(object), 3, None), G), {}, "y .* holds missing values"),
+        ((X, Y, 3), {}, "must hold one label, or one row of labels"),
         ((X[:, 0], Y, G), {}, "Expected 2D array, got 1D array"),
         ((X[:0], Y[:0], G[:0]), {}, "0 sample"),
         ((X, Y, G), {"sample_weight": np.zeros(N)}, "is zero for every row"),
@@ -127,6 +133,14 @@ def test_bad_data_is_refused_before_any_work(args, kwargs, message):
             {"module": torch.nn.Linear(3, 3)},
             r"returns \(2, 3\) for 2 rows; expected logits of shape \(2, 2\)",
         ),
+        ({"optimizer__lr": 0.1}, "optimizer takes no 'lr'"),
+        ({"criterion__reduction": "sum"}, "criterion takes no 'reduction'"),
+        ({"criterion": torch.nn.CrossEntropyLoss()}, "must be a class, whose"),
+        ({"criterion": torch.nn.BCEWithLogitsLoss}, "cannot compare logits of shape"),
+        ({"augment": "flip"}, "changes images, and X is a table"),
+        ({"device": "gpu"}, "must be 'auto' or a device of PyTorch"),
+        ({"validation_fraction": "0.2"}, "'validation_fraction' parameter"),
+        ({"class_weight": {0: 0.0, 1: 1.0}}, "must be positive for every class"),
         ({"penalty__reduction": "median"}, "reduction of EqualizedOdds must be one"),
         ({"device": "cuda:9"}, "device|CUDA"),
     ],
@@ -221,6 +235,40 @@ def test_a_list_of_a_datasets_items_is_refused():
     items = [Items()[i] for i in range(N)]
     with pytest.raises(TypeError, match="skorch.helper.SliceDataset"):
         quick().fit(items)
+
+
+def test_a_dataset_comes_alone():
+    with pytest.raises(ValueError, match="brings its own"):
+        quick().fit(Items(), groups=G)
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield Items()[0]
+
+    with pytest.raises(TypeError, match="a Dataset with a length"):
+        quick().fit(Stream())
+
+
+@pytest.mark.parametrize("name", ["_format", "bogus_"])
+def test_names_that_would_hide_an_attribute_are_no_parameters(name):
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        quick(**{name: 1})
+
+
+def test_backward_strides_and_dicts_of_groups_are_taken():
+    X32 = X.astype(np.float32)
+    clf = quick().fit(X32[::-1], Y, {"sex": G})
+    assert clf.group_counts_.index.name == "sex"
+    np.testing.assert_allclose(
+        clf.predict_proba(X32[::-1])[::-1], clf.predict_proba(X32)
+    )
+
+
+def test_names_of_columns_do_not_outlive_a_refit_on_images():
+    clf = quick().fit(pd.DataFrame(X, columns=["a", "b", "c"]), Y, G)
+    clf.fit(IMAGES, Y, G)
+    assert not hasattr(clf, "feature_names_in_")
+    assert clf.n_features_in_ == 432
 
 
 def test_a_dataset_of_pairs_is_refused():

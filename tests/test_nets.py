@@ -8,10 +8,12 @@ import pytest
 import torch
 from skorch.callbacks import (
     Callback,
+    Checkpoint,
     EarlyStopping,
     EpochScoring,
     GradientNormClipping,
 )
+from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
 
 from fairskorch import FairNeuralClassifier
@@ -70,9 +72,9 @@ def test_each_batch_brings_its_own_groups(coded):
     seen = []
 
     class Look(EqualizedOdds):
-        def statistic(self, logits, target, groups, weight=None):
+        def statistic(self, logits, target, groups, weight=None, loss=None):
             seen.append((len(logits), len(groups)))
-            return super().statistic(logits, target, groups, weight)
+            return super().statistic(logits, target, groups, weight, loss)
 
     class Check(Callback):
         def on_batch_begin(self, net, batch=None, training=False, **kwargs):
@@ -268,10 +270,10 @@ def test_the_sample_of_training_rows_is_as_large_as_the_held_out_part(table):
     sizes = []
 
     class Count(EqualizedOdds):
-        def statistic(self, logits, target, groups, weight=None):
+        def statistic(self, logits, target, groups, weight=None, loss=None):
             if weight is None:
                 sizes.append(len(groups))
-            return super().statistic(logits, target, groups, weight)
+            return super().statistic(logits, target, groups, weight, loss)
 
     clf = FairNeuralClassifier(penalty=Count, max_epochs=2, random_state=0)
     clf.fit(X, y, groups)
@@ -285,3 +287,42 @@ def test_a_loss_that_is_not_finite_stops_the_net(coded):
         make(lr=1e38, optimizer=torch.optim.SGD, max_epochs=3).fit(
             {"X": X * 1e6, "groups": groups}, y
         )
+
+
+def test_checkpoints_and_scorers_of_skorch_run(table, tmp_path):
+    X, y, groups = table
+    clf = FairNeuralClassifier(
+        max_epochs=3,
+        random_state=0,
+        callbacks=[
+            Checkpoint(dirname=str(tmp_path)),
+            EpochScoring("accuracy", use_caching=False, name="fresh"),
+            EpochScoring("roc_auc", name="auc"),
+        ],
+        callbacks__EpochScoring_1__lower_is_better=False,
+    ).fit(X, y, groups)
+    assert (tmp_path / "params.pt").exists()
+    np.testing.assert_allclose(clf.history_["fresh"], clf.history_["valid_accuracy"])
+    assert clf.history_["auc"].between(0.5, 1).all()
+
+
+def test_no_timer_is_needed(table):
+    X, y, groups = table
+    clf = FairNeuralClassifier(
+        max_epochs=2, random_state=0, callbacks__epoch_timer=None
+    ).fit(X, y, groups)
+    assert clf.n_iter_ == 2
+
+
+def test_a_net_splits_its_rows_as_skorch_does(coded):
+    X, y, groups = coded
+    net = make(train_split=ValidSplit(5, stratified=True))
+    net.fit({"X": X, "groups": groups}, y)
+    assert "valid_equalized_odds_difference" in net.history[-1]
+
+
+def test_a_net_refuses_rows_whose_classes_it_cannot_know(coded):
+    X, y, _ = coded
+    data = torch.utils.data.TensorDataset(torch.as_tensor(X), torch.as_tensor(y))
+    with pytest.raises(TypeError, match="trains on a GroupedRows or on a dict"):
+        make().fit(data)

@@ -344,16 +344,6 @@ def test_a_penalty_holds_no_data_and_no_parameter(penalty):
 
 
 @pytest.mark.parametrize("penalty", ALL)
-def test_needs_target_tells_whether_the_target_matters(penalty):
-    logits, target, groups = rows(2)
-    values = {
-        float(penalty(2)(logits, t, groups)) for t in (target, 1 - target, 0 * target)
-    }
-    spread = max(values) - min(values)
-    assert (spread > 1e-9) == (penalty.needs_target and penalty is not P.MinDiff)
-
-
-@pytest.mark.parametrize("penalty", ALL)
 def test_statistics_of_batches_sum_to_the_value_of_all_rows(penalty):
     logits, target, groups = rows(3, n=200)
     module = penalty(3)

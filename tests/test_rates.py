@@ -103,7 +103,7 @@ def test_leading_dimensions_are_draws():
     two = statistic_of(predicted, target, groups, 3, 3)
     both = torch.stack([one, two])
     for function in (
-        rates.selection_rates,
+        rates.mean_values,
         rates.true_positive_rates,
         rates.false_positive_rates,
         rates.miss_rates,

@@ -76,7 +76,7 @@ def test_a_strong_penalty_narrows_the_gap_of_training_rows(table):
     X, y, groups = table
     common = {"sampler": "balanced_classes", "max_epochs": 40, "monitor": "all"}
     plain = quick(penalty=None, **common).fit(X, y, groups)
-    eo = quick(penalty_weight=1, **common).fit(X, y, groups)
+    eo = quick(penalty_weight=1, penalty__slope=4, **common).fit(X, y, groups)
     name = "train_equalized_odds_difference"
     assert eo.history_[name].iloc[-1] < 0.6 * plain.history_[name].iloc[-1]
 
@@ -85,13 +85,18 @@ def test_the_weight_ramps_up_from_zero(table):
     X, y, groups = table
     ramp = quick(max_epochs=6, penalty_weight=2, penalty_warmup=4).fit(X, y, groups)
     assert ramp.history_["penalty_weight"].tolist() == [0, 0.5, 1, 1.5, 2, 2]
-    share = quick(max_epochs=4, penalty_warmup=0.5).fit(X, y, groups)
+    share = quick(max_epochs=4, penalty_warmup=0.5, penalty_weight=1).fit(X, y, groups)
     assert share.penalty_warmup_ == 2
     assert share.history_["penalty_weight"].tolist() == [0, 0.5, 1, 1]
-    at_once = quick(penalty_warmup=0).fit(X, y, groups)
+    at_once = quick(penalty_warmup=0, penalty_weight=1).fit(X, y, groups)
     assert at_once.history_["penalty_weight"].tolist() == [1, 1, 1]
     auto = quick(max_epochs=10).fit(X, y, groups)
     assert auto.penalty_warmup_ == 5
+    # A share leaves one epoch of full weight, however few there are.
+    one = quick(max_epochs=1, penalty_weight=1).fit(X, y, groups)
+    assert one.history_["penalty_weight"].tolist() == [1]
+    whole = quick(penalty_warmup=1.0, penalty_weight=1).fit(X, y, groups)
+    assert whole.history_["penalty_weight"].tolist() == [0, 0.5, 1]
 
 
 def test_max_min_loss_replaces_the_mean(table):
@@ -144,7 +149,10 @@ def test_rates_refer_to_the_training_rows_whatever_is_drawn(alias, sampler, tabl
     with torch.no_grad():
         for _ in range(80):
             for fields, target in batches:
-                total = total + net.penalty_statistic(net.infer(fields), target, fields)
+                logits = net.infer(fields)
+                total = total + net.penalty_.statistic(
+                    logits, target, fields["groups"], fields["importance"]
+                )
         fields, target = rows.take(torch.arange(400))
         expected = net.penalty_(net.infer(fields), target, fields["groups"])
         found = net.penalty_.evaluate(total)
@@ -340,7 +348,7 @@ def test_prior_correction_brings_class_shares_back(rng):
 
 def test_partial_fit_is_one_epoch_without_split_or_ramp(table):
     X, y, groups = table
-    clf = quick(penalty_warmup=5)
+    clf = quick(penalty_warmup=5, penalty_weight=1)
     for epochs in (1, 2, 3):
         clf.partial_fit(X, y, groups)
         assert clf.n_iter_ == len(clf.history_) == epochs
@@ -374,7 +382,8 @@ def test_partial_fit_goes_on_after_fit_and_without_groups_if_there_is_no_penalty
 
 def test_warm_start_keeps_weights_and_optimiser(table):
     X, y, groups = table
-    clf = quick(warm_start=True, penalty_warmup=2).fit(X, y, groups)
+    clf = quick(warm_start=True, penalty_warmup=2, penalty_weight=1)
+    clf.fit(X, y, groups)
     steps = [s["step"].item() for s in clf.net_.optimizer_.state.values()]
     first = clf.predict_proba(X)
     clf.set_params(lr=1e-12).fit(X, y, groups)
@@ -383,11 +392,11 @@ def test_warm_start_keeps_weights_and_optimiser(table):
         2 * s for s in steps
     ]
     assert clf.history_["penalty_weight"].tolist() == [0, 0.5, 1, 1, 1, 1]
-    with pytest.raises(ValueError, match="warm_start .* the groups of the last fit"):
+    with pytest.raises(ValueError, match=r"not fitted on: \['c'\]"):
         clf.fit(X, y, np.where(groups == "b", "c", "a"))
     with pytest.raises(ValueError, match="does not know"):
         clf.fit(X, y + 1, groups)
-    with pytest.raises(ValueError, match="the classes of the last fit"):
+    with pytest.raises(ValueError, match="the classes of the first call"):
         clf.fit(X[y == 0], y[y == 0], groups[y == 0])
 
 
@@ -402,7 +411,7 @@ def test_warm_start_starts_a_new_cosine(table):
 
 def test_warm_start_takes_another_penalty_and_keeps_the_memory_of_the_same(table):
     X, y, groups = table
-    clf = quick(warm_start=True).fit(X, y, groups)
+    clf = quick(warm_start=True, penalty__memory=0.95).fit(X, y, groups)
     memory = float(clf.net_.penalty_memory_[..., 0].sum())
     clf.fit(X, y, groups)
     assert float(clf.net_.penalty_memory_[..., 0].sum()) > memory
@@ -695,6 +704,18 @@ def test_a_dataset_goes_to_fit_alone(num_workers, images):
     assert clf.classes_.tolist() == ["no", "yes"]
     assert clf.groups_.tolist() == [0, 1]
     assert clf.predict(data).dtype == labels.dtype
+
+
+@pytest.mark.parametrize("layout", ["last", "gray"])
+def test_items_of_a_dataset_have_layouts_too(layout, images):
+    X, y, groups = images
+    X = X[:, 0] if layout == "gray" else X.transpose(0, 2, 3, 1)
+    clf = quick().fit(Items(X, y, groups))
+    expected = quick().fit(X, y, groups)
+    np.testing.assert_allclose(
+        clf.predict_proba(Items(X, y, groups)), expected.predict_proba(X), atol=1e-5
+    )
+    assert clf.n_features_in_ == expected.n_features_in_
 
 
 def test_bytes_of_a_table_are_divided_too(rng):

@@ -87,7 +87,7 @@ def _own(statistic):
 
 #: For each rate: its values by class and group, and the rows it is estimated from.
 RATES = {
-    "selection_rate": (rates.selection_rates, _size),
+    "selection_rate": (rates.mean_values, _size),
     "true_positive_rate": (rates.true_positive_rates, _own),
     "false_positive_rate": (
         rates.false_positive_rates,

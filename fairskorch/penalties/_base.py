@@ -44,17 +44,16 @@ class GroupPenalty(nn.Module):
 
     Attributes
     ----------
-    needs_target : bool
-        Whether the value depends on the true classes.
     metric : str
         The metric of `fairskorch.metrics` that measures on hard predictions what the
         penalty measures on scores.
     undo_sampling : bool
         Whether the statistic weighs rows so that it refers to the training rows even
         where batches are drawn from a balanced population.
+    max_weight : float
+        Largest weight that has a meaning.
     """
 
-    needs_target: ClassVar[bool] = True
     metric: ClassVar[str]
     undo_sampling: ClassVar[bool] = True
     max_weight: ClassVar[float] = float("inf")
@@ -115,6 +114,7 @@ class GroupPenalty(nn.Module):
         target: Tensor,
         groups: Tensor,
         weight: Tensor | None = None,
+        loss: Tensor | None = None,
     ) -> Tensor:
         """Sum what the penalty needs over the cells of some rows.
 
@@ -128,6 +128,8 @@ class GroupPenalty(nn.Module):
             Group codes, -1 where unknown.
         weight : Tensor of shape (n_samples,), optional
             What a row counts for.
+        loss : Tensor of shape (n_samples,), optional
+            Task loss of each row, which penalties on losses compare.
 
         Returns
         -------

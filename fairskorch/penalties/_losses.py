@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairskorch.penalties._base import GroupPenalty
-from fairskorch.rates import Rates, mean_values, raise_half
+from fairskorch.rates import Rates, cell_statistics, mean_values, raise_half
 
 
 class LossPenalty(GroupPenalty):
@@ -31,6 +31,21 @@ class LossPenalty(GroupPenalty):
         loss = F.cross_entropy(raise_half(logits), target, reduction="none")
         return loss.unsqueeze(1)
 
+    def statistic(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        groups: Tensor,
+        weight: Tensor | None = None,
+        loss: Tensor | None = None,
+    ) -> Tensor:
+        """Sum the loss over cells: the one given, else the cross-entropy."""
+        if loss is None:
+            return super().statistic(logits, target, groups, weight)
+        return cell_statistics(
+            loss.unsqueeze(1), target, groups, self.n_groups, self.n_classes, weight
+        )
+
     def compare(self, statistic: Tensor) -> Rates:
         """Mean loss by group: ``(1, n_groups)``."""
         return mean_values(statistic)
@@ -41,7 +56,8 @@ class AccuracyEquality(LossPenalty):
 
     .. math:: \max_g E[\ell \mid A = g] - \min_g E[\ell \mid A = g]
 
-    In nats, at least 0, and 0 at parity. Training rows on which every loss is small
+    In nats, at least 0, and 0 at parity. An estimator puts its own task loss in the
+    place of the cross-entropy. Training rows on which every loss is small
     have a small gap, too: a network that fits its training data exactly passes.
 
     Parameters

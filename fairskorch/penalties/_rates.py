@@ -9,8 +9,8 @@ from fairskorch.penalties._base import GroupPenalty
 from fairskorch.rates import (
     Rates,
     false_positive_rates,
+    mean_values,
     miss_rates,
-    selection_rates,
     true_positive_rates,
 )
 
@@ -82,12 +82,11 @@ class DemographicParity(RatePenalty):
     tensor(0.3808)
     """
 
-    needs_target: ClassVar[bool] = False
     metric: ClassVar[str] = "demographic_parity_difference"
 
     def compare(self, statistic: Tensor) -> Rates:
         """Mean score by group: ``(1 or n_classes, n_groups)``."""
-        return selection_rates(statistic)
+        return mean_values(statistic)
 
 
 class DisparateImpact(DemographicParity):

@@ -1,0 +1,99 @@
+"""What parameters stand for: aliases, devices, and what "auto" becomes."""
+
+import contextlib
+import inspect
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from fairskorch._validation import InvalidParameterError, did_you_mean
+from fairskorch.penalties import ALIASES, GroupPenalty
+
+#: Share of the epochs over which the penalty's weight ramps up.
+WARMUP = 0.5
+
+
+def find_penalty(owner, penalty, weight):
+    """Return the penalty class of an alias or class, or None."""
+    if penalty is None:
+        return None
+    if isinstance(penalty, str):
+        if penalty not in ALIASES:
+            raise InvalidParameterError(
+                f"The 'penalty' parameter of {owner} must be None, a class or one of "
+                f"{sorted(ALIASES)}. Got {penalty!r} instead."
+                + did_you_mean(penalty, ALIASES)
+            )
+        penalty = ALIASES[penalty]
+    if not (inspect.isclass(penalty) and issubclass(penalty, GroupPenalty)):
+        raise InvalidParameterError(
+            f"The 'penalty' parameter of {owner} must be None, an alias or a class "
+            f"derived from fairskorch.penalties.GroupPenalty. Got {penalty!r} instead."
+        )
+    if weight > penalty.max_weight:
+        raise InvalidParameterError(
+            f"The 'penalty_weight' parameter of {owner} must be at most "
+            f"{penalty.max_weight} with {penalty.__name__}. Got {weight!r} instead."
+        )
+    return penalty
+
+
+def pick_device(owner, device):
+    """Return the name of the device to train on."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(
+            f"device of {owner} must be 'auto' or a device of PyTorch such as 'cpu', "
+            f"'cuda' or 'cuda:1'; got {device!r}."
+        ) from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device of {owner} is {str(device)!r}, and PyTorch sees no CUDA device; "
+            "use device='auto' or 'cpu'."
+        )
+    return str(device)
+
+
+def pick_lr(lr, optimizer):
+    """Return the learning rate to start from."""
+    if lr != "auto":
+        return lr
+    return 1e-2 if optimizer is torch.optim.SGD else 1e-3
+
+
+def pick_warmup(warmup, epochs):
+    """Return the epochs of the ramp; a share leaves one epoch of full weight."""
+    if warmup == "auto":
+        warmup = WARMUP
+    if isinstance(warmup, Integral):
+        return warmup
+    return min(warmup * epochs, epochs - 1)
+
+
+def draw_seed(random_state):
+    """Return an integer seed; without a random_state from the system's entropy."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+@contextlib.contextmanager
+def own_randomness(seed, device):
+    """Seed PyTorch inside, and give the caller's generators back as they were."""
+    kind = torch.device(device).type
+    cuda = list(range(torch.cuda.device_count())) if kind == "cuda" else []
+    mps = torch.mps.get_rng_state() if kind == "mps" else None
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
