@@ -93,6 +93,7 @@ def test_probabilities_are_float64_and_sum_to_one(table):
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-14)
 
 
+@pytest.mark.filterwarnings("ignore::fairskorch.exceptions.ConstantPredictionWarning")
 @pytest.mark.parametrize("penalty", [None, *ALIASES])
 @pytest.mark.parametrize("way", ["pickle", "joblib"])
 def test_fitted_estimators_are_stored_and_read(penalty, way, table, tmp_path):
