@@ -265,7 +265,7 @@ class FairnessReport:
                 xerr=[value - low, high - value],
                 fmt="osD^v"[i % 5],
                 # Grey and shape tell the splits apart, in print too.
-                color=str(0.65 * i / max(len(keys) - 1, 1)),
+                color=str(0.65 * (1 - i / max(len(keys) - 1, 1))),
                 capsize=3,
                 label=key,
             )
