@@ -273,7 +273,9 @@ class GroupPenaltyNet(NeuralNetClassifier):
         statistic = self.penalty_statistic(y_pred, y_true, X, loss, importance)
         running = None
         if self.penalty_.memory:
-            running = statistic.detach()
+            running = self.penalty_.remembered(
+                statistic, y_pred, y_true, X["groups"], importance
+            )
             if self.penalty_memory_ is not None:
                 running = running + self.penalty_.memory * self.penalty_memory_
             self.penalty_memory_ = running

@@ -370,6 +370,30 @@ def test_a_memory_gives_the_value_and_the_batch_the_gradient(penalty):
     assert logits.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("kind", ["dp", "di", "eopp", "eo"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_running_predictions_give_the_gap_of_hard_predictions(kind, n_classes):
+    logits, target, groups = rows(3, n_classes, n=200)
+    module = P.ALIASES[kind](3, n_classes, running="predictions")
+    steep = P.ALIASES[kind](3, n_classes, slope=1e6)
+    logits.requires_grad_()
+    soft = module.statistic(logits, target, groups)
+    hard = module.remembered(soft, logits, target, groups)
+    value = module.evaluate(soft, hard)
+    value.backward()
+    expected = steep(logits.detach(), target, groups)
+    assert value.item() == pytest.approx(expected.item(), abs=1e-9)
+    assert not hard.requires_grad
+    assert logits.grad.abs().sum() > 0
+    weight = torch.rand(200, dtype=torch.float64)
+    weighted = module.remembered(soft, logits, target, groups, weight)
+    known = groups >= 0
+    assert float(weighted[..., 0].sum()) == pytest.approx(float(weight[known].sum()))
+    scores = P.ALIASES[kind](3, n_classes)
+    same = scores.remembered(soft, logits, target, groups)
+    assert torch.equal(same, soft.detach())
+
+
 def test_the_gap_of_a_batch_is_mostly_noise_and_a_memory_is_not():
     # An exactly fair predictor, 5 % minority, 10 % base rate.
     generator = torch.Generator().manual_seed(0)
@@ -392,6 +416,7 @@ def test_the_gap_of_a_batch_is_mostly_noise_and_a_memory_is_not():
     [
         ("eo", {"reduction": "median"}, "reduction of EqualizedOdds must be one of"),
         ("eo", {"rates": "marginal"}, "rates of EqualizedOdds must be one of"),
+        ("eo", {"running": "labels"}, "running of EqualizedOdds must be one of"),
         ("eo", {"memory": 1}, "memory of EqualizedOdds must be a decay"),
         ("dp", {"slope": 0}, "slope of DemographicParity must be a positive"),
         (

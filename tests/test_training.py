@@ -81,6 +81,24 @@ def test_a_strong_penalty_narrows_the_gap_of_training_rows(table):
     assert eo.history_[name].iloc[-1] < 0.6 * plain.history_[name].iloc[-1]
 
 
+def test_running_predictions_close_the_gap_of_hard_predictions(table):
+    X, y, groups = table
+    common = {"max_epochs": 60, "monitor": "all", "validation_fraction": 0}
+    name = "train_equalized_odds_difference"
+    found = {
+        running: quick(penalty__running=running, penalty__memory=0.9, **common)
+        .fit(X, y, groups)
+        .history_[name]
+        .iloc[-10:]
+        .mean()
+        for running in ("scores", "predictions")
+    }
+    plain = quick(penalty=None, sampler="balanced_classes", **common)
+    plain = plain.fit(X, y, groups).history_[name].iloc[-1]
+    assert found["predictions"] < plain
+    assert found["predictions"] != found["scores"]
+
+
 def test_the_weight_ramps_up_from_zero(table):
     X, y, groups = table
     ramp = quick(max_epochs=6, penalty_weight=2, penalty_warmup=4).fit(X, y, groups)

@@ -141,6 +141,29 @@ class GroupPenalty(nn.Module):
             values, target, groups, self.n_groups, self.n_classes, weight
         )
 
+    def remembered(
+        self,
+        statistic: Tensor,
+        logits: Tensor,
+        target: Tensor,
+        groups: Tensor,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """Return what of these rows goes into the running sums, without a gradient.
+
+        Parameters
+        ----------
+        statistic : Tensor of shape (n_groups, n_classes, 1 + n_values)
+            The statistic of the rows.
+        logits, target, groups, weight
+            The rows, as in `statistic`.
+
+        Returns
+        -------
+        remembered : Tensor of the shape of `statistic`
+        """
+        return statistic.detach()
+
     def evaluate(self, statistic: Tensor, running: Tensor | None = None) -> Tensor:
         """Return the penalty of a complete statistic.
 

@@ -4,10 +4,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from fairskorch.penalties._base import GroupPenalty
+from fairskorch.penalties._base import GroupPenalty, as_columns
 from fairskorch.rates import (
     Rates,
+    cell_statistics,
     false_positive_rates,
     mean_values,
     miss_rates,
@@ -15,6 +17,7 @@ from fairskorch.rates import (
 )
 
 DENOMINATORS = ("conditional", "joint")
+RUNNING = ("scores", "predictions")
 
 
 class RatePenalty(GroupPenalty):
@@ -29,16 +32,46 @@ class RatePenalty(GroupPenalty):
         rates: str = "conditional",
         memory: float = 0,
         slope: float = 1,
+        running: str = "scores",
     ) -> None:
         super().__init__(
             n_groups, n_classes, reduction=reduction, memory=memory, slope=slope
         )
+        if running not in RUNNING:
+            raise ValueError(
+                f"running of {type(self).__name__} must be one of {RUNNING}; "
+                f"got {running!r}."
+            )
         if rates not in DENOMINATORS:
             raise ValueError(
                 f"rates of {type(self).__name__} must be one of {DENOMINATORS}; "
                 f"got {rates!r}."
             )
         self.rates = rates
+        self.running = running
+
+    @torch.no_grad()
+    def remembered(
+        self,
+        statistic: Tensor,
+        logits: Tensor,
+        target: Tensor,
+        groups: Tensor,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """Return the sums of scores, or those of hard predictions in their place."""
+        if self.running == "scores":
+            return statistic.detach()
+        chosen = F.one_hot(as_columns(logits).argmax(1), self.n_classes)
+        hard = chosen[:, 1:] if self.n_classes == 2 else chosen
+        return cell_statistics(
+            hard.to(statistic.dtype),
+            target,
+            groups,
+            self.n_groups,
+            self.n_classes,
+            weight,
+        )
 
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         """Score each row: ``(n_samples, 1 or n_classes)``."""
@@ -67,6 +100,9 @@ class DemographicParity(RatePenalty):
         Decay of the running statistics, see `GroupPenalty`.
     slope : float, default=1
         Factor on the logits, see `GroupPenalty`.
+    running : {"scores", "predictions"}, default="scores"
+        What the running statistics sum: scores, or hard predictions, whose gap is the
+        one that is measured in the end. The gradient is that of scores either way.
 
     See Also
     --------
@@ -112,6 +148,9 @@ class DisparateImpact(DemographicParity):
         Decay of the running statistics, see `GroupPenalty`.
     slope : float, default=1
         Factor on the logits, see `GroupPenalty`.
+    running : {"scores", "predictions"}, default="scores"
+        What the running statistics sum: scores, or hard predictions, whose gap is the
+        one that is measured in the end. The gradient is that of scores either way.
 
     See Also
     --------
@@ -164,6 +203,9 @@ class EqualOpportunity(RatePenalty):
         Decay of the running statistics, see `GroupPenalty`.
     slope : float, default=1
         Factor on the logits, see `GroupPenalty`.
+    running : {"scores", "predictions"}, default="scores"
+        What the running statistics sum: scores, or hard predictions, whose gap is the
+        one that is measured in the end. The gradient is that of scores either way.
 
     See Also
     --------
@@ -219,6 +261,9 @@ class EqualizedOdds(RatePenalty):
         Decay of the running statistics, see `GroupPenalty`.
     slope : float, default=1
         Factor on the logits, see `GroupPenalty`.
+    running : {"scores", "predictions"}, default="scores"
+        What the running statistics sum: scores, or hard predictions, whose gap is the
+        one that is measured in the end. The gradient is that of scores either way.
 
     See Also
     --------
