@@ -24,6 +24,7 @@ test: lint
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95
 
 docs: $(STAMP)-docs
+	rm -rf docs/generated
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: $(STAMP)-test
