@@ -235,9 +235,9 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         self._seeds = seeds
         return int(seeds.randint(np.iinfo(np.int32).max))
 
-    def _train(self, rows, valid, *, going_on, epochs):
+    def _train(self, rows, valid, *, going_on, epochs, partial=False):
         # Calls of partial_fit are parts of a stream, not epochs of their own.
-        n_batches = None if epochs == 1 else -(-len(rows) // self.batch_size)
+        n_batches = None if partial else -(-len(rows) // self.batch_size)
         if going_on:
             net = _building.go_on(self.net_, self, epochs, n_batches)
         else:

@@ -369,6 +369,6 @@ class FairNeuralClassifier(NeuralClassifier):
             )
             seed = self._settle(epochs=1, ramp=False, going_on=going_on)
             with _settings.own_randomness(seed, self.device_):
-                self._train(rows, None, going_on=going_on, epochs=1)
+                self._train(rows, None, going_on=going_on, epochs=1, partial=True)
             self._correct_prior(rows, add=going_on)
         return self

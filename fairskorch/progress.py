@@ -23,8 +23,9 @@ class EpochProgressBar(Callback):
         self.bar_.update()
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Close the bar."""
-        self.bar_.close()
+        """Close the bar, if training came so far as to open it."""
+        if hasattr(self, "bar_"):
+            self.bar_.close()
 
     def __getstate__(self):
         return {name: value for name, value in vars(self).items() if name != "bar_"}

@@ -163,6 +163,17 @@ def test_a_constant_that_a_callback_leaves_is_reported(table):
         quick(callbacks=[Zero()]).fit(X, y, groups)
 
 
+def test_an_error_before_the_first_epoch_is_not_hidden_by_the_bar(table):
+    class Broken(Callback):
+        def on_train_begin(self, net, **kwargs):
+            raise RuntimeError("out of order")
+
+    X, y, groups = table
+    # In the place of the monitor it is called before the bar is opened.
+    with pytest.raises(RuntimeError, match="out of order"):
+        quick(verbose=1, callbacks__monitor=Broken()).fit(X, y, groups)
+
+
 @pytest.mark.parametrize("alias", ["ae", "mmf"])
 def test_penalties_on_losses_compare_the_task_loss(alias, table):
     X, y, groups = table
