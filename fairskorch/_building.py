@@ -114,6 +114,7 @@ def _arguments(estimator, epochs, n_batches):
         "sampler": e.sampler_,
         "augment": augment,
         "precision": e.precision_,
+        "capture": e.capture,
         "monitor": e.monitor,
         "callbacks": callbacks,
         "callbacks__print_log": None,
@@ -290,6 +291,7 @@ def _check_names(estimator, module, callbacks, given):
         "callbacks": ["epoch_timer", "monitor", "lr_schedule", "progress", *names],
         "iterator_train": ["num_workers"],
         "iterator_valid": ["num_workers"],
+        "compile": _without(signature_names(torch.compile), "model"),
         "penalty": _without(
             signature_names(penalty) if penalty else [], "n_groups", "n_classes"
         ),
@@ -299,7 +301,8 @@ def _check_names(estimator, module, callbacks, given):
     if penalty is None:
         # A search may set them beside penalty=None, where they say nothing.
         parts["penalty"] = None
-    check_nested_names(estimator._owner, given, parts, estimator._own_names())
+    nested = [name for name in given if name != "compile"]  # skorch's own switch
+    check_nested_names(estimator._owner, nested, parts, estimator._own_names())
     nested = [name for name in given if name.startswith("module__")]
     if instance and nested:
         raise ValueError(

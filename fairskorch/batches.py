@@ -5,19 +5,17 @@ are never read one row at a time; a `torch.utils.data.Dataset` goes through PyTo
 loader, for the sake of its transforms and workers.
 """
 
-import warnings
+import copy
 
 import numpy as np
 import torch
 from skorch.dataset import Dataset as SkorchDataset
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from fairskorch._sources import Resident, Source, pick, to_numbers
 from fairskorch.groups import UNKNOWN
 
 __all__ = ["Batches", "GroupedRows"]
-
-#: Share of a device's free memory that the data may take to be kept there.
-STAGED_SHARE = 0.4
 
 
 class GroupedRows(SkorchDataset):
@@ -49,9 +47,10 @@ class GroupedRows(SkorchDataset):
     """
 
     def __init__(self, X, y=None, groups=None, weight=None, *, layout="first"):
-        self.source = X if isinstance(X, _Source) else _Source(X, layout)
+        self.source = Source(X, layout)
         n_rows = len(self.source)
         self.index = torch.arange(n_rows)
+        self.is_all = True
         self.y = _codes(y, n_rows, 0)
         self.groups = _codes(groups, n_rows, UNKNOWN)
         self.weight = _weights(weight)
@@ -85,6 +84,7 @@ class GroupedRows(SkorchDataset):
         part = object.__new__(type(self))
         part.source = self.source
         part.index = self.index[rows]
+        part.is_all = False
         part.y = self.y[rows]
         part.groups = self.groups[rows]
         part.weight = None if self.weight is None else self.weight[rows]
@@ -106,7 +106,7 @@ class GroupedRows(SkorchDataset):
         -------
         rows : GroupedRows
         """
-        rows = self.subset(slice(None))
+        rows = copy.copy(self)
         rows.y = _codes(y, len(rows), 0)
         rows.groups = _codes(groups, len(rows), UNKNOWN)
         rows.weight = _weights(weight)
@@ -146,13 +146,23 @@ class Batches:
         Draws the batches anew in each epoch; in the order given if there is none.
     device : str or torch.device, default="cpu"
         Where batches are wanted. The data is kept there as a whole when it takes no
-        more than 40 % of the free memory.
+        more than 40 % of the free memory; else batches are sent while the device is
+        busy with earlier ones.
     dtype : torch.dtype, default=torch.float32
         Type of the numbers in X.
+    channels_last : bool, default=False
+        Whether images lie in memory with their channels last.
+    importance : bool, default=False
+        Whether batches have the sampler's importance of each row.
     augment : callable, optional
         Applied to the X of each batch.
     num_workers : int, default=0
         Worker processes that read a Dataset; arrays need none.
+
+    Notes
+    -----
+    A batch is made in two parts: `staged` is what the host does, and `finish` the work
+    of the device, in steps that a CUDA graph can hold.
     """
 
     def __init__(
@@ -163,6 +173,8 @@ class Batches:
         *,
         device="cpu",
         dtype=torch.float32,
+        channels_last=False,
+        importance=False,
         augment=None,
         num_workers=0,
     ):
@@ -171,6 +183,7 @@ class Batches:
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.dtype = dtype
+        self.channels_last = channels_last
         self.augment = augment
         self.fields = {"groups": rows.groups.to(self.device)}
         # Workers draw from one of their own, or a Dataset would train otherwise than
@@ -178,20 +191,22 @@ class Batches:
         workers = torch.Generator().manual_seed(0)
         self.y = rows.y.to(self.device)
         weight = rows.weight
+        self.sequence = None
         if sampler is not None:
-            importance = sampler.importance
-            self.fields["importance"] = importance.to(self.device, dtype)
             if sampler.unbiased:
-                weight = importance if weight is None else weight * importance
+                share = sampler.importance
+                weight = share if weight is None else weight * share
+            if importance:
+                self.fields["importance"] = sampler.importance.to(self.device, dtype)
             self.generator = torch.Generator()
             # From the global stream, which whoever seeds it owns, as in DataLoader.
             self.generator.manual_seed(int(torch.randint(2**62, ())))
             workers.manual_seed(self.generator.initial_seed() + 1)
         if weight is not None:
             self.fields["weight"] = weight.to(self.device, dtype)
-        self.read = rows.source.reader(self.device)
+        self.reader = rows.source.reader(self.device, channels_last)
         self.loader = None
-        if self.read is None:
+        if self.reader is None:
             self.plan = []
             self.loader = DataLoader(
                 rows.source.data,
@@ -200,6 +215,7 @@ class Batches:
                 collate_fn=_collate_rows,
                 generator=workers,
                 persistent_workers=num_workers > 0,
+                pin_memory=self.device.type == "cuda",
             )
 
     def __len__(self):
@@ -208,35 +224,93 @@ class Batches:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self):
-        if self.sampler is None:
-            plan = torch.arange(len(self.rows)).split(self.batch_size)
+        for staged in self.staged():
+            yield self.finish(*staged)
+
+    def staged(self):
+        """Yield each batch as far as the host brings it.
+
+        Yields
+        ------
+        staged : tuple
+            What `finish` takes. Tensors of it are on the device; those of two batches
+            of one size have one shape.
+        """
+        if isinstance(self.reader, Resident):
+            yield from ((numbers,) for numbers in self._numbers())
+            return
+        order, sizes = self._order()
+        places = self.rows.index[order].split(sizes)
+        if self.reader is None:
+            self.plan = [part.tolist() for part in places]
+            parts = (X.to(self.device, non_blocking=True) for X in self.loader)
         else:
-            plan = self.sampler.epoch(self.generator)
-        sizes = [len(part) for part in plan]
-        order = torch.cat(plan)
-        if self.loader is None:
-            for rows in order.to(self.device).split(sizes):
-                yield self.batch(rows)
-        else:
-            self.plan = [part.tolist() for part in self.rows.index[order].split(sizes)]
-            for part, X in zip(plan, self.loader, strict=True):
-                yield self._fields(part.to(self.device), X)
+            parts = self.reader.bring(places)
+        yield from zip(order.to(self.device).split(sizes), parts, strict=True)
+
+    def finish(self, numbers, X=None):
+        """Return a batch: its fields, and the class codes.
+
+        Parameters
+        ----------
+        numbers : Tensor of int64 or slice
+            Row numbers: (n_rows,), and where the data is on the device (2, n_rows),
+            the second ones those of the data.
+        X : Tensor, optional
+            The rows themselves, where the data is elsewhere.
+
+        Returns
+        -------
+        fields : dict
+            ``"X"``, ``"groups"`` and, where rows have them, ``"weight"`` and
+            ``"importance"``.
+        target : Tensor of shape (n_rows,), int64
+        """
+        layout = self.rows.source.layout
+        if X is None:
+            places = numbers
+            if not isinstance(numbers, slice):
+                numbers, places = numbers
+            X, layout = self.reader.pick(places), self.reader.layout
+        X = to_numbers(X, layout, self.dtype, self.channels_last)
+        if self.augment is not None:
+            X = self.augment(X)
+        fields = {name: pick(values, numbers) for name, values in self.fields.items()}
+        return {"X": X, **fields}, pick(self.y, numbers)
 
     def batch(self, rows):
         """Return the batch of these rows: its fields, and the class codes."""
-        if self.loader is None:
-            index = self.rows.index
-            index = index.to(rows.device)[rows]
-            return self._fields(rows, self.read(index))
-        items = [self.rows.source.data[i] for i in self.rows.index[rows.cpu()].tolist()]
-        return self._fields(rows.to(self.device), _collate_rows(items))
+        places = self.rows.index[rows]
+        if isinstance(self.reader, Resident):
+            return self.finish(torch.stack([rows, places]).to(self.device))
+        if self.reader is None:
+            X = _collate_rows([self.rows.source.data[i] for i in places.tolist()])
+        else:
+            (X,) = self.reader.bring([places])
+        return self.finish(rows.to(self.device), X.to(self.device))
 
-    def _fields(self, rows, X):
-        X = self.rows.source.to_numbers(X.to(self.device), self.dtype)
-        if self.augment is not None:
-            X = self.augment(X)
-        fields = {name: values[rows] for name, values in self.fields.items()}
-        return {"X": X, **fields}, self.y[rows]
+    def _order(self):
+        """Return the row numbers of an epoch, and the sizes of its batches."""
+        if self.sampler is not None:
+            return torch.cat(self.sampler.epoch(self.generator)), self.sampler.sizes
+        n = len(self.rows)
+        sizes = [min(self.batch_size, n - i) for i in range(0, n, self.batch_size)]
+        return torch.arange(n), sizes
+
+    def _numbers(self):
+        """Return numbers of rows, and of the same rows in the data, by batch."""
+        if self.sequence is not None:
+            return self.sequence
+        if self.sampler is None and self.rows.is_all:
+            steps = range(0, len(self.rows), self.batch_size)
+            numbers = [slice(i, i + self.batch_size) for i in steps]
+        else:
+            order, sizes = self._order()
+            numbers = torch.stack([order, self.rows.index[order]])
+            numbers = numbers.to(self.device).split(sizes, dim=1)
+        if self.sampler is None:
+            self.sequence = numbers
+        return numbers
 
 
 class _Plan:
@@ -250,60 +324,6 @@ class _Plan:
 
     def __iter__(self):
         return iter(self.batches.plan)
-
-
-class _Source:
-    """Where the rows of X lie, shared by all subsets."""
-
-    def __init__(self, data, layout):
-        if not isinstance(data, Dataset | torch.Tensor):
-            data = np.asanyarray(data)
-        self.data = data
-        self.layout = layout
-        self.staged = {}
-
-    def __len__(self):
-        return len(self.data)
-
-    def __getstate__(self):
-        return {**vars(self), "staged": {}}
-
-    def reader(self, device):
-        """Return a function from row numbers to rows, or None for a Dataset."""
-        if isinstance(self.data, Dataset):
-            return None
-        if device not in self.staged:
-            self.staged[device] = self._reader(device)
-        return self.staged[device]
-
-    def _reader(self, device):
-        data = self.data
-        if isinstance(data, np.ndarray):
-            with warnings.catch_warnings():
-                # PyTorch warns of arrays that it could write to; it only reads here.
-                warnings.filterwarnings("ignore", message="The given NumPy array")
-                data = torch.from_numpy(data)
-        if device.type != "cpu" and data.device.type == "cpu":
-            if not _fits(data.nbytes, device):
-                return lambda rows: data.index_select(0, rows.cpu())
-            data = data.to(device)
-        return lambda rows: data.index_select(0, rows.to(data.device))
-
-    def to_numbers(self, X, dtype):
-        """Scale bytes to [0, 1], and put channels first."""
-        X = X.to(dtype) / 255 if X.dtype == torch.uint8 else X.to(dtype)
-        if self.layout == "last":
-            X = X.permute(0, 3, 1, 2).contiguous()
-        elif self.layout == "gray":
-            X = X.unsqueeze(1)
-        return X
-
-
-def _fits(n_bytes, device):
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return n_bytes <= STAGED_SHARE * free
 
 
 def _codes(values, n_rows, missing):

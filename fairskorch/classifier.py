@@ -90,8 +90,14 @@ class FairNeuralClassifier(NeuralClassifier):
     device : "auto" or str, default="auto"
         ``"auto"`` is CUDA, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
-        ``"auto"`` is bfloat16 autocast on CUDA and float32 elsewhere; losses and rates
-        are never in half precision.
+        ``"auto"`` is bfloat16 autocast on CUDA, with images whose channels lie last in
+        memory, and float32 elsewhere; weights, losses and rates are never in half
+        precision.
+    capture : {"auto", True, False}, default="auto"
+        Whether training steps on CUDA run as a CUDA graph, which spares the work of
+        the host. ``"auto"`` does so in fits of 200 steps and more. A step that cannot
+        be captured, or one with a hook inside (callbacks that look at batches or
+        gradients), runs one kernel after another; it is logged why.
     random_state : int, RandomState or None, default=None
         Seeds initial weights, batches, dropout and the held-out rows. Generators of
         the caller are left as they are.
@@ -104,7 +110,8 @@ class FairNeuralClassifier(NeuralClassifier):
     **kwargs
         Parameters of parts: ``module__``, ``penalty__``, ``criterion__``,
         ``optimizer__``, ``callbacks__``, and ``iterator_train__num_workers`` for a
-        Dataset.
+        Dataset; and ``compile=True`` with ``compile__``, by which skorch hands the
+        module to `torch.compile`.
 
     Attributes
     ----------
@@ -186,6 +193,7 @@ class FairNeuralClassifier(NeuralClassifier):
         "callbacks": [None, list],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float64"})],
+        "capture": [StrOptions({"auto"}), "boolean"],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
@@ -213,6 +221,7 @@ class FairNeuralClassifier(NeuralClassifier):
         callbacks=None,
         device="auto",
         precision="auto",
+        capture="auto",
         random_state=None,
         warm_start=False,
         verbose=0,
@@ -237,6 +246,7 @@ class FairNeuralClassifier(NeuralClassifier):
         self.callbacks = callbacks
         self.device = device
         self.precision = precision
+        self.capture = capture
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose

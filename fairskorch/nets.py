@@ -1,13 +1,15 @@
 """The skorch net that trains under a group penalty: all that knows skorch's hooks."""
 
+import inspect
 import logging
 
 import torch
 from skorch import NeuralNet, NeuralNetClassifier
-from skorch.callbacks import Callback, EpochTimer, PrintLog
+from skorch.callbacks import Callback, EpochTimer, LRScheduler, PrintLog
 from skorch.dataset import unpack_data
 from torch.utils.data import Dataset, Subset
 
+from fairskorch._steps import choose_steps
 from fairskorch.batches import Batches, GroupedRows
 from fairskorch.exceptions import NonFiniteLossError
 from fairskorch.monitor import FairnessMonitor
@@ -25,6 +27,12 @@ DTYPES = {
 
 #: Rows of a batch that gets no gradient.
 EVALUATION_ROWS = 1024
+
+#: Optimisers that have one kernel for all their work on every device.
+FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+
+#: What a callback may ask to see between the parts of a step.
+STEP_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
 class GroupPenaltyNet(NeuralNetClassifier):
@@ -52,8 +60,13 @@ class GroupPenaltyNet(NeuralNetClassifier):
     augment : callable, optional
         Applied to each training batch on its device.
     precision : {"float32", "bfloat16", "float64"}, default="float32"
-        ``"bfloat16"`` runs the network under autocast; weights, losses and rates
-        stay in float32.
+        ``"bfloat16"`` runs the network under autocast, on CUDA with images whose
+        channels lie last in memory; weights, losses and rates stay in float32.
+    capture : "auto" or bool, default="auto"
+        Whether training steps on CUDA run as a CUDA graph: captured once, then
+        replayed without the work of the host. ``"auto"`` does so in calls of
+        200 steps and more. Where a step cannot be captured, that is logged once, and
+        it runs one kernel after another.
     monitor : {"sample", "all", None}, default="sample"
         See `fairskorch.monitor.FairnessMonitor`.
     train_split : callable, optional
@@ -72,7 +85,14 @@ class GroupPenaltyNet(NeuralNetClassifier):
     Notes
     -----
     The history holds epochs. Values of single batches are recorded, at the cost of
-    waiting for the device, only while a callback has a hook for batches.
+    waiting for the device, only while a callback has a hook for batches or gradients;
+    such a hook also switches `capture` off.
+
+    Adam, AdamW and SGD use their fused implementation unless another is asked for.
+
+    A step that is captured repeats what it did on the device. Python code in a module
+    that changes from step to step without looking at values of tensors (a counter, a
+    draw from Python's own generator) would be left out: set ``capture=False`` then.
 
     Examples
     --------
@@ -105,6 +125,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         sampler="shuffle",
         augment=None,
         precision="float32",
+        capture="auto",
         monitor="sample",
         iterator_train=Batches,
         iterator_valid=Batches,
@@ -118,6 +139,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         self.sampler = sampler
         self.augment = augment
         self.precision = precision
+        self.capture = capture
         self.monitor = monitor
         super().__init__(
             module,
@@ -147,7 +169,23 @@ class GroupPenaltyNet(NeuralNetClassifier):
         super().initialize_module()
         if self.precision == "float64":
             self.module_.double()
+        if self._channels_last:
+            self.module_.to(memory_format=torch.channels_last)
         return self
+
+    def get_params_for_optimizer(self, prefix, named_parameters):
+        """Choose the fastest implementation that an optimiser has."""
+        args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        kind = getattr(self, prefix)
+        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+            return args, kwargs
+        known = inspect.signature(kind).parameters
+        asked = {"fused", "foreach", "differentiable"} & kwargs.keys()
+        if issubclass(kind, FUSED) and "fused" in known and not asked:
+            kwargs["fused"] = True
+        if self._device_type == "cuda" and "capturable" in known:
+            kwargs.setdefault("capturable", True)
+        return args, kwargs
 
     def initialize_criterion(self):
         """Build the criterion and the penalty.
@@ -168,6 +206,14 @@ class GroupPenaltyNet(NeuralNetClassifier):
             )
             self.penalty_ = penalty.to(self.device)
         return self
+
+    @property
+    def _device_type(self):
+        return torch.device(self.device).type
+
+    @property
+    def _channels_last(self):
+        return self.precision == "bfloat16" and self._device_type == "cuda"
 
     def fit(self, X, y=None, **fit_params):
         """Train anew, or go on with ``warm_start``.
@@ -222,12 +268,14 @@ class GroupPenaltyNet(NeuralNetClassifier):
             "batch_size": self.batch_size if training else self.evaluation_rows,
             "device": self.device,
             "dtype": DTYPES[self.precision],
+            "channels_last": self._channels_last,
             **self.get_params_for(prefix),
         }
         if kwargs["batch_size"] == -1:
             kwargs["batch_size"] = len(dataset)
         if training:
             kwargs["augment"] = self.augment
+            kwargs["importance"] = self._undoes_sampling
             sampler = EpochSampler(
                 self.sampler, dataset.y, dataset.groups, kwargs["batch_size"]
             )
@@ -255,8 +303,8 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Return the network's outputs, in float32 or float64."""
         if isinstance(x, dict):
             x = x["X"]
-        kind = torch.device(self.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        half = self.precision == "bfloat16"
+        with torch.autocast(self._device_type, torch.bfloat16, enabled=half):
             outputs = self.module_(x, **fit_params)
         return outputs.to(DTYPES[self.precision])
 
@@ -264,12 +312,9 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Return task loss, and in training with the penalty on top."""
         loss = self.criterion_(y_pred, y_true)
         task = self._mean_loss(loss, X)
-        weight = self.penalty_weight * self._ramp
-        if not training or self.penalty_ is None or weight == 0:
+        if not training or self.penalty_ is None or self.penalty_weight == 0:
             return task
-        # Weights of rows in the task loss are no matter of rates.
-        undone = self.penalty_.undo_sampling or self.sampler == "stratified"
-        importance = X["importance"] if undone else None
+        importance = X["importance"] if self._undoes_sampling else None
         statistic = self.penalty_statistic(y_pred, y_true, X, loss, importance)
         running = None
         if self.penalty_.memory:
@@ -280,7 +325,15 @@ class GroupPenaltyNet(NeuralNetClassifier):
                 running = running + self.penalty_.memory * self.penalty_memory_
             self.penalty_memory_ = running
         value = self.penalty_.evaluate(statistic, running)
-        return self.penalty_.combine(task, value, weight)
+        return self.penalty_.combine(task, value, self._ramped_weight)
+
+    @property
+    def _undoes_sampling(self):
+        """Whether rates refer to the training rows whatever rows are drawn."""
+        # Weights of rows in the task loss are no matter of rates.
+        if self.penalty_ is None:
+            return False
+        return self.penalty_.undo_sampling or self.sampler == "stratified"
 
     def penalty_statistic(self, y_pred, y_true, X, loss, importance=None):
         """Sum the penalty's values over the cells of a batch."""
@@ -304,7 +357,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Set what changes from epoch to epoch."""
         epoch = len(self.history) - self._first_epoch
         done = epoch / self.penalty_warmup if self.penalty_warmup else 1.0
-        self._ramp = min(1.0, done)
+        self._set_ramp(min(1.0, done))
         return super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
@@ -315,29 +368,79 @@ class GroupPenaltyNet(NeuralNetClassifier):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Count epochs of the ramp from here."""
         self._first_epoch = len(self.history)
-        self._ramp = 1.0
+        self._set_ramp(1.0)
+        self._steps = None
         return super().on_train_begin(net, X, y, **kwargs)
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Let go of the graphs and of the data in them."""
+        self._steps = None
+        return super().on_train_end(net, X, y, **kwargs)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_steps": None}
+
+    def _set_ramp(self, ramp):
+        self._ramp = ramp
+        # On the device, where a captured step finds it.
+        self._ramped_weight = torch.full(
+            (), self.penalty_weight * ramp, dtype=DTYPES[self.precision]
+        ).to(self.device)
+
+    def optimise(self, fields, target):
+        """Do one step of the optimiser.
+
+        Parameters
+        ----------
+        fields : dict
+            ``"X"`` and what else `fairskorch.batches.Batches` gives.
+        target : Tensor of shape (n_rows,), int64
+            Class codes.
+
+        Returns
+        -------
+        loss : scalar Tensor
+            What was minimised, without a gradient; on the device.
+        """
+
+        def closure():
+            self.optimizer_.zero_grad()
+            loss = self.get_loss(self.infer(fields), target, X=fields, training=True)
+            loss.backward()
+            return loss
+
+        return self.optimizer_.step(closure).detach()
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run an epoch without waiting for the device until its end."""
-        hooked = self._has_batch_hooks()
+        hooked = self._has_step_hooks()
         # Without such hooks nobody looks: the monitor reads the held-out rows itself.
         if iterator is None or not (training or hooked):
             return
-        total, n_rows = 0.0, 0
-        for batch in iterator:
-            if hooked:
-                self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **fit_params)
-            _, target = unpack_data(batch)
-            total = total + step["loss"].detach() * len(target)
-            n_rows += len(target)
-            if hooked:
-                self.history.record_batch(prefix + "_loss", step["loss"].item())
-                self.history.record_batch(prefix + "_batch_size", len(target))
-                self.notify("on_batch_end", batch=batch, training=training, **step)
+        if hooked or fit_params or not isinstance(iterator, Batches):
+            total, n_rows = self._run_hooked(
+                iterator, training, prefix, step_fn, **fit_params
+            )
+        else:
+            self._set_training(True)
+            self._steps = self._steps or choose_steps(self, iterator)
+            total, n_rows = self._steps.epoch(), sum(iterator.sampler.sizes)
         if training:
             self._record_objective(float(total) / max(n_rows, 1))
+
+    def _run_hooked(self, iterator, training, prefix, step_fn, **fit_params):
+        total, n_rows = 0.0, 0
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            _, target = unpack_data(batch)
+            loss = step["loss"].item()
+            total += loss * len(target)
+            n_rows += len(target)
+            self.history.record_batch(prefix + "_loss", loss)
+            self.history.record_batch(prefix + "_batch_size", len(target))
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        return total, n_rows
 
     def _record_objective(self, objective):
         epoch = len(self.history)
@@ -352,12 +455,20 @@ class GroupPenaltyNet(NeuralNetClassifier):
         if self.penalty_ is not None:
             self.history.record("penalty_weight", self.penalty_weight * self._ramp)
 
-    def _has_batch_hooks(self):
-        callbacks = [type(callback) for _, callback in self.callbacks_]
-        return any(
+    def _has_step_hooks(self):
+        callbacks = [
+            type(callback)
+            for _, callback in self.callbacks_
+            # It has a hook for batches, and uses it only when told to.
+            if not (
+                isinstance(callback, LRScheduler) and callback.step_every == "epoch"
+            )
+        ]
+        own = type(self).train_step is not NeuralNetClassifier.train_step
+        return own or any(
             getattr(kind, hook) is not getattr(Callback, hook)
             for kind in callbacks
-            for hook in ("on_batch_begin", "on_batch_end")
+            for hook in STEP_HOOKS
         )
 
 

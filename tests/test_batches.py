@@ -93,7 +93,7 @@ def test_weights_of_stratified_batches_hold_the_importance(rng):
     rows = GroupedRows(np.zeros((100, 1)), y, torch.zeros(100), weight)
     sampler = EpochSampler("stratified", rows.y, rows.groups, 10)
     assert (sampler.importance < 1).any()
-    batches = Batches(rows, 10, sampler, dtype=torch.float64)
+    batches = Batches(rows, 10, sampler, dtype=torch.float64, importance=True)
     for fields, _ in batches:
         assert (fields["importance"] > 0).all()
     torch.testing.assert_close(batches.fields["weight"], weight * sampler.importance)

@@ -1,0 +1,240 @@
+"""Where the rows of X lie, and how they come to the device that trains."""
+
+import logging
+import mmap
+import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+logger = logging.getLogger(__name__)
+
+#: Share of a device's free memory that the data may take to be kept there.
+STAGED_SHARE = 0.4
+
+#: Bytes that go to the device at a time when all of the data goes there.
+PIECE = 64 * 2**20
+
+#: Batches that are read ahead while the device is busy.
+AHEAD = 3
+
+#: Bytes that are read from a memory map before its pages are given back.
+PAGES = 128 * 2**20
+
+
+class Source:
+    """The data that all subsets of some rows share."""
+
+    def __init__(self, data, layout):
+        if not isinstance(data, Dataset | torch.Tensor):
+            data = np.asanyarray(data)
+        self.data = data
+        self.layout = layout
+        self.readers = {}
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getstate__(self):
+        return {**vars(self), "readers": {}}
+
+    def reader(self, device, channels_last):
+        """Return what brings rows to a device: `Resident`, `Streamed` or None.
+
+        A `torch.utils.data.Dataset` has neither, as its rows come one at a time.
+        """
+        if isinstance(self.data, Dataset):
+            return None
+        key = device, channels_last
+        if key not in self.readers:
+            self.readers[key] = self._reader(device, channels_last)
+        return self.readers[key]
+
+    def _reader(self, device, channels_last):
+        data, pages = self.data, None
+        if isinstance(data, np.ndarray):
+            pages = _Pages(data)
+            with warnings.catch_warnings():
+                # PyTorch warns of arrays that it could write to; it only reads here.
+                warnings.filterwarnings("ignore", message="The given NumPy array")
+                data = torch.from_numpy(data)
+        if device.type == "cpu":
+            return Resident(data, self.layout, pages)
+        if _fits(data.nbytes, device):
+            try:
+                return _stage(data, self.layout, pages, device, channels_last)
+            except torch.OutOfMemoryError:
+                logger.warning(
+                    "%s has no room for the %.1f GB of X after all; batches are "
+                    "brought there one by one.",
+                    device,
+                    data.nbytes / 1e9,
+                )
+        return Streamed(data, self.layout, pages, device)
+
+
+class Resident:
+    """Rows that lie where they are used; batches are cut there.
+
+    Parameters
+    ----------
+    data : Tensor
+        All rows.
+    layout : {"first", "last", "gray"}
+        Where images have their channels.
+    pages : _Pages or None
+        What a memory map needs.
+    """
+
+    def __init__(self, data, layout, pages=None):
+        self.data = data
+        self.layout = layout
+        self.pages = pages
+
+    def pick(self, places):
+        """Return the rows at these places, given as a Tensor or slice."""
+        X = pick(self.data, places)
+        if self.pages is not None:
+            self.pages.note(X.nbytes)
+        return X
+
+
+class Streamed:
+    """Rows in the memory of the host that go to the device batch by batch.
+
+    A thread copies the next ones into pinned memory and sends them on a stream of
+    their own while the device is busy with the last.
+    """
+
+    def __init__(self, data, layout, pages, device):
+        self.data = data
+        self.layout = layout
+        self.pages = pages
+        self.device = device
+
+    def bring(self, parts):
+        """Yield the rows of each batch, on the device."""
+        if self.device.type != "cuda":
+            for places in parts:
+                yield self._read(places, pinned=False).to(self.device)
+            return
+        stream = torch.cuda.Stream(self.device)
+        with ThreadPoolExecutor(1) as thread:
+            coming = deque()
+            for places in parts:
+                coming.append(thread.submit(self._send, places, stream))
+                if len(coming) > AHEAD:
+                    yield _received(coming.popleft())
+            while coming:
+                yield _received(coming.popleft())
+
+    def _read(self, places, pinned):
+        shape = (len(places), *self.data.shape[1:])
+        rows = torch.empty(shape, dtype=self.data.dtype, pin_memory=pinned)
+        torch.index_select(self.data, 0, places, out=rows)
+        if self.pages is not None:
+            self.pages.note(rows.nbytes)
+        return rows
+
+    def _send(self, places, stream):
+        rows = self._read(places, pinned=True)
+        with torch.cuda.stream(stream):
+            return rows.to(self.device, non_blocking=True), stream.record_event()
+
+
+class _Pages:
+    """Gives the pages of a memory map back to the system once many were read.
+
+    Else an epoch would leave all of the file in the memory of the process. An array
+    that is no memory map has none.
+    """
+
+    def __init__(self, array):
+        self.map = None
+        self.read = 0
+        # Changes to a copy-on-write map would be lost with its pages.
+        while isinstance(array, np.ndarray) and getattr(array, "mode", "r") != "c":
+            array = array.base
+        if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.map = array
+
+    def note(self, n_bytes):
+        """Count bytes that were read."""
+        if self.map is None:
+            return
+        self.read += n_bytes
+        if self.read > PAGES:
+            self.map.madvise(mmap.MADV_DONTNEED)
+            self.read = 0
+
+
+def pick(values, rows):
+    """Return some rows of a Tensor; a slice of them is no copy."""
+    return values[rows] if isinstance(rows, slice) else values.index_select(0, rows)
+
+
+def to_numbers(X, layout, dtype, channels_last):
+    """Scale bytes to [0, 1], and put channels first.
+
+    Parameters
+    ----------
+    X : Tensor
+    layout : {"first", "last", "gray"}
+        Where images have their channels.
+    dtype : torch.dtype
+        Type wanted.
+    channels_last : bool
+        Whether images lie in memory with their channels last; the order of
+        dimensions is the same either way.
+
+    Returns
+    -------
+    X : Tensor
+    """
+    if layout == "last":
+        X = X.permute(0, 3, 1, 2)
+    elif layout == "gray":
+        X = X.unsqueeze(1)
+    if X.dtype == torch.uint8:
+        X = X / torch.tensor(255, dtype=dtype)
+    X = X.to(dtype)
+    if X.ndim != 4:
+        return X
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return X.contiguous(memory_format=order)
+
+
+def _stage(data, layout, pages, device, channels_last):
+    """Copy all rows to the device; channels go last once, not in every batch."""
+    turn = channels_last and data.ndim == 4 and layout == "first"
+    n, *shape = data.shape
+    if turn:
+        shape = [*shape[1:], shape[0]]
+    staged = torch.empty((n, *shape), dtype=data.dtype, device=device)
+    step = max(1, PIECE * n // max(data.nbytes, 1))
+    for start in range(0, n, step):
+        piece = data[start : start + step]
+        moved = piece.to(device)
+        staged[start : start + step] = moved.permute(0, 2, 3, 1) if turn else moved
+        if pages is not None:
+            pages.note(piece.nbytes)
+    return Resident(staged, "last" if turn else layout)
+
+
+def _received(sent):
+    rows, event = sent.result()
+    current = torch.cuda.current_stream(rows.device)
+    current.wait_event(event)
+    # The memory belongs to the stream that sent it.
+    rows.record_stream(current)
+    return rows
+
+
+def _fits(n_bytes, device):
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return n_bytes <= STAGED_SHARE * free
