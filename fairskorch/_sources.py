@@ -1,6 +1,7 @@
 """Where the rows of X lie, and how they come to the device that trains."""
 
 import logging
+import math
 import mmap
 import warnings
 from collections import deque
@@ -40,6 +41,12 @@ class Source:
 
     def __getstate__(self):
         return {**vars(self), "readers": {}}
+
+    @property
+    def numbers_in_row(self):
+        """How many numbers a row has."""
+        row = self.data[0]
+        return math.prod(np.shape(row[0] if isinstance(row, tuple | list) else row))
 
     def reader(self, device, channels_last):
         """Return what brings rows to a device: `Resident`, `Streamed` or None.

@@ -36,29 +36,35 @@ class FairnessMonitor(Callback):
         self.rows = rows
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Forget the sample of an earlier fit."""
-        self.sample_ = None
+        """Forget the rows of an earlier fit."""
+        self.parts_ = None
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Let go of the data, or it would be stored with the net."""
-        self.sample_ = None
+        self.parts_ = None
+
+    def __getstate__(self):
+        return {**vars(self), "parts_": None}
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Read both parts and record what they say."""
-        if self.sample_ is None:
-            self.sample_ = self._choose(dataset_train, dataset_valid)
-            parts = [p for p in (dataset_train, dataset_valid) if p is not None]
-            self.n_groups_ = max(int(part.groups.max()) for part in parts) + 1
-        train = evaluate(net, self.sample_, self.n_groups_)
+        if self.parts_ is None:
+            parts = [self._choose(dataset_train, dataset_valid)]
+            if dataset_valid is not None:
+                parts.append(dataset_valid)
+            self.parts_ = [net.get_iterator(part, training=False) for part in parts]
+            wholes = [p for p in (dataset_train, dataset_valid) if p is not None]
+            self.n_groups_ = max(int(whole.groups.max()) for whole in wholes) + 1
+        train, *others = evaluate(net, self.parts_, self.n_groups_)
         for name, value in train.items():
             net.history.record(f"train_{name}", value)
         if self.rows == "all":
-            for name, value in gradient_norms(net, self.sample_).items():
+            for name, value in gradient_norms(net, self.parts_[0]).items():
                 net.history.record(name, value)
-        if dataset_valid is None:
+        if not others:
             return
+        (valid,) = others
         earlier = [row.get("valid_loss", float("inf")) for row in net.history[:-1]]
-        valid = evaluate(net, dataset_valid, self.n_groups_)
         for name, value in valid.items():
             net.history.record(f"valid_{name}", value)
         for name in valid:
@@ -100,61 +106,66 @@ def cell_sample(target, groups, size):
 
 
 @torch.no_grad()
-def evaluate(net, rows, n_groups):
-    """Compute loss, penalty and metrics of some rows, in eval mode.
+def evaluate(net, parts, n_groups):
+    """Compute loss, penalty and metrics of some parts of the rows, in eval mode.
 
     Parameters
     ----------
     net : GroupPenaltyNet
         An initialised net.
-    rows : GroupedRows
-        What to read.
+    parts : list of Batches
+        What to read, each in the order of its rows.
     n_groups : int
         Number of groups in training and held-out rows; 0 where none is known.
 
     Returns
     -------
-    values : dict of str to float
-        ``loss`` (mean task loss, rows unweighted), ``penalty`` where there is one,
-        ``accuracy``, ``balanced_accuracy``, and the metric that belongs to the
-        penalty, which is nan where these rows cannot tell it.
+    values : list of dict of str to float
+        For each part ``loss`` (mean task loss, rows unweighted), ``penalty`` where
+        there is one, ``accuracy``, ``balanced_accuracy``, and the metric that belongs
+        to the penalty, which is nan where these rows cannot tell it.
     """
-    penalty, total, statistic, counts = net.penalty_, 0.0, None, None
+    penalty = net.penalty_
     n_groups = max(n_groups, getattr(penalty, "n_groups", 0))
-    for fields, target in net.get_iterator(rows, training=False):
-        net._set_training(False)
-        logits = net.infer(fields)
+    net._set_training(False)
+    numbers, groups, predicted = [], [], []
+    for place, batches in enumerate(parts):
+        logits = torch.cat([net.infer(fields) for fields, _ in batches])
         # Rows count alike here, whatever weight they had in training.
-        loss = net.criterion_(logits, target)
-        total = total + loss.mean() * len(target)
-        n_classes = logits.shape[1]
-        # Accuracy needs no group: rows of unknown group are counted in a spare one.
-        groups = torch.where(fields["groups"] < 0, n_groups, fields["groups"])
-        part = confusion_statistics(
-            target, logits.argmax(1), groups, n_groups + 1, n_classes
-        )
-        counts = part if counts is None else counts + part
+        loss = net.criterion_(logits, batches.y)
+        numbers.append(loss.mean())
         if penalty is not None:
-            part = net.penalty_statistic(logits, target, fields, loss)
-            part = part.to(widest(part.device))
-            statistic = part if statistic is None else statistic + part
-    values = {"loss": float(total) / len(rows)}
-    counts = counts.cpu()
-    if penalty is not None:
-        values["penalty"] = float(penalty.evaluate(statistic))
-    everyone = counts.sum(0, keepdim=True)
-    for name in ("accuracy", "balanced_accuracy"):
-        values[name] = float(from_counts(name, everyone))
+            wide = widest(logits.device)
+            statistic = net.penalty_statistic(
+                logits.to(wide), batches.y, batches.fields, loss.to(wide)
+            )
+            numbers.append(penalty.evaluate(statistic))
+        predicted.append(logits.argmax(1))
+        # Accuracy needs no group: rows of unknown group are counted in a spare one.
+        known = batches.fields["groups"]
+        spare = torch.where(known < 0, n_groups, known)
+        groups.append(spare + place * (n_groups + 1))
+    counts = confusion_statistics(
+        torch.cat([batches.y for batches in parts]),
+        torch.cat(predicted),
+        torch.cat(groups),
+        len(parts) * (n_groups + 1),
+        logits.shape[1],
+    ).cpu()
+    counts = counts.unflatten(0, (len(parts), n_groups + 1))
+    columns = {
+        name: from_counts(name, counts.sum(1, keepdim=True)).tolist()
+        for name in ("accuracy", "balanced_accuracy")
+    }
     if n_groups > 1:
         metric = getattr(penalty, "metric", "equalized_odds_difference")
-        known = counts[:n_groups]
-        values[metric] = float("nan")
-        if known.any():
-            values[metric] = float(from_counts(metric, known))
-    return values
+        columns[metric] = from_counts(metric, counts[:, :n_groups]).tolist()
+    values = torch.stack(numbers).reshape(len(parts), -1).T.tolist()
+    columns = dict(zip(("loss", "penalty"), values, strict=False)) | columns
+    return [{k: v[i] for k, v in columns.items()} for i in range(len(parts))]
 
 
-def gradient_norms(net, rows):
+def gradient_norms(net, batches):
     """Compute the norms of the task loss's and the penalty's gradients, in eval mode.
 
     The penalty is not a mean over batches, so its gradient is taken at the statistic
@@ -164,7 +175,7 @@ def gradient_norms(net, rows):
     ----------
     net : GroupPenaltyNet
         An initialised net.
-    rows : GroupedRows
+    batches : Batches
         What to read.
 
     Returns
@@ -180,15 +191,15 @@ def gradient_norms(net, rows):
     if penalty is not None:
         with torch.no_grad():
             statistic = sum(
-                _losses(net, fields, target)[1]
-                for fields, target in net.get_iterator(rows, training=False)
+                _losses(net, fields, target)[1] for fields, target in batches
             )
         statistic.requires_grad_()
         (effect,) = torch.autograd.grad(penalty.evaluate(statistic), statistic)
     task_gradient = penalty_gradient = None
-    for fields, target in net.get_iterator(rows, training=False):
+    n_rows = len(batches.y)
+    for fields, target in batches:
         loss, statistic = _losses(net, fields, target)
-        task = loss.mean() * (len(target) / len(rows))
+        task = loss.mean() * (len(target) / n_rows)
         task_gradient = _add(
             task_gradient, _gradient(task, weights, retain_graph=effect is not None)
         )

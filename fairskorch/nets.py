@@ -25,8 +25,9 @@ DTYPES = {
     "bfloat16": torch.float32,
 }
 
-#: Rows of a batch that gets no gradient.
-EVALUATION_ROWS = 1024
+#: Rows of a batch that gets no gradient, and bytes of numbers that they may take.
+EVALUATION_ROWS = 4096
+EVALUATION_BYTES = 32 * 2**20
 
 #: Optimisers that have one kernel for all their work on every device.
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
@@ -265,7 +266,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Cut rows into batches."""
         prefix = "iterator_train" if training else "iterator_valid"
         kwargs = {
-            "batch_size": self.batch_size if training else self.evaluation_rows,
+            "batch_size": self.batch_size if training else self._large_batch(dataset),
             "device": self.device,
             "dtype": DTYPES[self.precision],
             "channels_last": self._channels_last,
@@ -294,10 +295,11 @@ class GroupPenaltyNet(NeuralNetClassifier):
                 sampler.n_strata,
             )
 
-    @property
-    def evaluation_rows(self):
-        """Rows of a batch that gets no gradient."""
-        return max(self.batch_size, EVALUATION_ROWS)
+    def _large_batch(self, dataset):
+        """Return how many rows to take at a time where none gets a gradient."""
+        bytes_of_row = 4 * max(1, dataset.source.numbers_in_row)
+        rows = min(EVALUATION_ROWS, EVALUATION_BYTES // bytes_of_row)
+        return max(self.batch_size, rows)
 
     def infer(self, x, **fit_params):
         """Return the network's outputs, in float32 or float64."""

@@ -21,7 +21,8 @@ ARROWS = {
     "sampling": {"torch"},
     "augment": {"torch"},
     "modules": {"torch"},
-    "batches": {"torch", "numpy", "skorch", "groups"},
+    "_sources": {"torch", "numpy"},
+    "batches": {"torch", "numpy", "skorch", "_sources", "groups"},
     "metrics": {
         *("torch", "numpy", "pandas", "sklearn", "fairlearn"),
         *("rates", "groups", "exceptions", "_validation"),
@@ -33,8 +34,9 @@ ARROWS = {
     },
     "monitor": {"torch", "skorch", "metrics", "rates"},
     "progress": {"skorch", "tqdm"},
+    "_steps": {"torch", "rates"},
     "nets": {
-        *("torch", "skorch", "batches", "exceptions", "monitor", "sampling"),
+        *("torch", "skorch", "_steps", "batches", "exceptions", "monitor", "sampling"),
     },
     "inputs": {"torch", "numpy", "sklearn", "batches"},
     "_preparation": {
