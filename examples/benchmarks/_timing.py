@@ -1,9 +1,9 @@
 """What the benchmarks share: the machine, runs that take turns, and a plain table."""
 
-import argparse
 import csv
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -13,7 +13,7 @@ import skorch
 import torch
 
 
-def parse(parser=None, **more):
+def parse(parser):
     """Read the options that every benchmark has, and its own.
 
     Parameters
@@ -25,7 +25,6 @@ def parse(parser=None, **more):
     -------
     args : argparse.Namespace
     """
-    parser = parser or argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
     parser.add_argument("--out", type=Path, help="write the table to a .md or .csv")
@@ -125,7 +124,15 @@ def verdict(value, most=None, least=None):
 
 
 def report(title, rows, args):
-    """Print rows, dicts of strings, as a table, and write it where it is wanted."""
+    """Print rows, dicts of strings, as a table, and write it where it is wanted.
+
+    Each row is also shown as soon as it is there: a run that is cut short told much.
+    """
+    measured = []
+    for row in rows:
+        measured.append(row)
+        print("; ".join(f"{k} {v}" for k, v in row.items()), file=sys.stderr)
+    rows = measured
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns] + [[row.get(name, "") for name in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]

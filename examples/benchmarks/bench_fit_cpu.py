@@ -167,7 +167,7 @@ def main():
     args = parse(parser)
     torch.set_num_threads(1)
     print(machine())
-    rows = [row for name in args.only for row in parts[name](args)]
+    rows = (row for name in args.only for row in parts[name](args))
     title = f"Seconds of a whole fit, median of {args.repeats} alternating rounds"
     report(title, rows, args)
 

@@ -250,9 +250,9 @@ def main():
     if args.quick:
         args.steps, args.per_epoch, args.repeats = 54, 18, 1
     print(machine())
-    rows = [
+    rows = (
         measure(name, setting, args) for name in args.only for setting in SETTINGS[name]
-    ]
+    )
     title = f"Images a second, median of {args.repeats} alternating rounds"
     report(title, rows, args)
 

@@ -91,13 +91,13 @@ def main():
         args.steps, args.groups = 50, args.groups[:2]
     torch.set_num_threads(1)
     print(machine())
-    rows = [
+    rows = (
         measure(name, n_groups, device, args)
         for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]
         for name in SETTINGS[device]
         if name in args.only
         for n_groups in args.groups
-    ]
+    )
     title = f"Microseconds of a step, median of {args.repeats} alternating rounds"
     report(title, rows, args)
 

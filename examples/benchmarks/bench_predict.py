@@ -71,11 +71,12 @@ def main():
     torch.set_num_threads(1)
     print(machine())
     n_rows = 2000 if args.quick else 20_000
-    rows = []
-    for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
-        rows.append(measure("MLP 64-64", MLP, make_table(n_rows), device, args))
-        images = make_images(n_rows, size=28, channels=1)
-        rows.append(measure("CNN 28 px", SmallCNN, images, device, args))
+    cases = [
+        ("MLP 64-64", MLP, make_table(n_rows)),
+        ("CNN 28 px", SmallCNN, make_images(n_rows, size=28, channels=1)),
+    ]
+    devices = ("cpu", "cuda")[: 1 + torch.cuda.is_available()]
+    rows = (measure(*case, device, args) for device in devices for case in cases)
     report(f"Median of {args.repeats} alternating rounds", rows, args)
 
 
