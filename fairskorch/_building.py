@@ -26,9 +26,6 @@ from fairskorch.sampling import EpochSampler
 #: sums that lag behind by more than a third of an epoch make the gap swing.
 MEMORY = 0.95
 
-#: Factor on the logits: scores that follow the hard predictions.
-SLOPE = 2.0
-
 #: What a net that goes on keeps as it is.
 KEPT = ("module", "criterion", "optimizer", "precision", "device")
 
@@ -141,8 +138,7 @@ def _penalty_params(estimator, given, n_batches):
         return {}
     known = signature_names(penalty) or []
     memory = MEMORY if n_batches is None else min(MEMORY, max(0, 1 - 3 / n_batches))
-    defaults = {"memory": memory, "slope": SLOPE}
-    defaults = {name: value for name, value in defaults.items() if name in known}
+    defaults = {"memory": memory} if "memory" in known else {}
     asked = {
         name.removeprefix("penalty__"): value
         for name, value in given.items()

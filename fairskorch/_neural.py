@@ -269,11 +269,11 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         size = max(CHECKED_ROWS, 0 if valid is None else len(valid))
         if len(train) > size:
             train = train.subset(cell_sample(train.y, train.groups, size))
-        predicted = [
-            self._logits(part).argmax(dim=1) for part in (train, valid) if part
-        ]
-        if len(torch.cat(predicted).unique()) > 1:
-            return
+        predicted = set()
+        for part in filter(None, (valid, train)):
+            predicted.update(self._logits(part).argmax(dim=1).unique().tolist())
+            if len(predicted) > 1:
+                return
         warnings.warn(
             f"{self._owner} predicts one class for every row that was looked at, so "
             "its gaps are 0 for no merit. Try a smaller penalty_weight, "

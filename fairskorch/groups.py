@@ -85,6 +85,8 @@ class GroupEncoder:
             )
         if not len(self._known):
             return np.full(len(frame), UNKNOWN, dtype=np.int64)
+        if frame.shape[1] == 1:
+            return self._column_codes(frame)[:, 0]
         rows = pd.MultiIndex.from_arrays(self._column_codes(frame).T)
         return np.asarray(self._known.get_indexer(rows), dtype=np.int64)
 

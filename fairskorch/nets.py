@@ -25,9 +25,8 @@ DTYPES = {
     "bfloat16": torch.float32,
 }
 
-#: Rows of a batch that gets no gradient, and bytes of numbers that they may take.
-EVALUATION_ROWS = 4096
-EVALUATION_BYTES = 32 * 2**20
+#: Bytes of numbers in a batch that gets no gradient: what a processor keeps at hand.
+EVALUATION_BYTES = {"cpu": 2**20, "cuda": 2**26, "mps": 2**24}
 
 #: Optimisers that have one kernel for all their work on every device.
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
@@ -298,8 +297,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
     def _large_batch(self, dataset):
         """Return how many rows to take at a time where none gets a gradient."""
         bytes_of_row = 4 * max(1, dataset.source.numbers_in_row)
-        rows = min(EVALUATION_ROWS, EVALUATION_BYTES // bytes_of_row)
-        return max(self.batch_size, rows)
+        return max(self.batch_size, EVALUATION_BYTES[self._device_type] // bytes_of_row)
 
     def infer(self, x, **fit_params):
         """Return the network's outputs, in float32 or float64."""

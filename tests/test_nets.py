@@ -227,7 +227,7 @@ def test_history_is_exact_in_eval_mode_on_shuffled_rows(table):
         assert row[f"{split}_loss"] == pytest.approx(loss.mean(), rel=1e-5)
         penalty = EqualizedOdds(2, slope=clf.net_.penalty_.slope)
         with torch.no_grad():
-            logits = clf.net_.module_(torch.as_tensor(X[part]))
+            logits = clf.net_.module_(torch.as_tensor(X[part])).double()
             expected = penalty(
                 logits,
                 torch.as_tensor(y[part]),
