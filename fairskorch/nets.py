@@ -166,7 +166,8 @@ class GroupPenaltyNet(NeuralNetClassifier):
             penalty = self.initialized_instance(
                 self.penalty, self.get_params_for("penalty")
             )
-            self.penalty_ = penalty.to(self.device)
+            self.penalty_ = penalty.to(self.device, DTYPES[self.precision])
+            self.penalty_memory_ = self.penalty_.new_memory()
         return self
 
     def fit(self, X, y=None, **fit_params):
@@ -264,23 +265,20 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Return task loss, and in training with the penalty on top."""
         loss = self.criterion_(y_pred, y_true)
         task = self._mean_loss(loss, X)
-        weight = self.penalty_weight * self._ramp
-        if not training or self.penalty_ is None or weight == 0:
+        # The weight may be 0; its ramp is a matter of the device.
+        if not training or self.penalty_ is None or self.penalty_weight == 0:
             return task
         # Weights of rows in the task loss are no matter of rates.
         undone = self.penalty_.undo_sampling or self.sampler == "stratified"
-        importance = X["importance"] if undone else None
-        statistic = self.penalty_statistic(y_pred, y_true, X, loss, importance)
-        running = None
-        if self.penalty_.memory:
-            running = self.penalty_.remembered(
-                statistic, y_pred, y_true, X["groups"], importance
-            )
-            if self.penalty_memory_ is not None:
-                running = running + self.penalty_.memory * self.penalty_memory_
-            self.penalty_memory_ = running
-        value = self.penalty_.evaluate(statistic, running)
-        return self.penalty_.combine(task, value, weight)
+        value = self.penalty_.penalise(
+            y_pred,
+            y_true,
+            X["groups"],
+            X["importance"] if undone else None,
+            loss if loss.ndim else None,
+            self.penalty_memory_,
+        )
+        return self.penalty_.combine(task, value, self.penalty_weight * self._ramp)
 
     def penalty_statistic(self, y_pred, y_true, X, loss, importance=None):
         """Sum the penalty's values over the cells of a batch."""
