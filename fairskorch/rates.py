@@ -100,7 +100,7 @@ def cell_sums(
     rows = torch.cat([count, values], dim=1)
     sums = rows.new_zeros((1 + n_groups) * n_classes, rows.shape[1])
     sums = sums.index_add(0, cell, rows)
-    return sums[n_classes:].view(n_groups, n_classes, rows.shape[1])
+    return sums.view(1 + n_groups, n_classes, rows.shape[1])[1:]
 
 
 def confusion_statistics(
@@ -202,12 +202,12 @@ def gap_slopes(
         value = gap.amax()
         shares = gap.flatten(1).softmax(1).view(gap.shape)
     else:
-        value = best.sum(0).clamp(min=0).sum()
+        value = best.sum(0).relu().sum()
         shares = ends.softmax(1)
     slopes = shares[0] - shares[1]
     if reduction == "mean":
         value, slopes = value / rates.shape[1], slopes / rates.shape[1]
-    return value.clamp(min=0) / SHARP, slopes
+    return value.relu() / SHARP, slopes
 
 
 def widest(device: torch.device) -> torch.dtype:

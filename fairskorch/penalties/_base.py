@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from fairskorch.rates import (
@@ -18,6 +19,9 @@ from fairskorch.rates import (
 )
 
 REDUCTIONS = ("max", "sum", "mean")
+
+#: In place of a count of 0 under a numerator of at most 1.
+TINY = torch.finfo(torch.float32).tiny
 
 #: What `GroupPenalty.effect` is the derivative of.
 DERIVED = ("compare", "join", "reduce", "evaluate")
@@ -116,12 +120,12 @@ class GroupPenalty(nn.Module):
         signs = torch.tensor([SHARP, -SHARP]).view(2, 1, 1)
         self.register_buffer("signs", signs, persistent=False)
 
-    def __init_subclass__(cls, **options) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
         """Forget a derivative in closed form where what it derives is redefined."""
         super().__init_subclass__(**options)
         own = vars(cls)
         if "effect" not in own and not own.keys().isdisjoint(DERIVED):
-            cls.effect = GroupPenalty.effect
+            cls.effect = GroupPenalty.effect  # type: ignore[method-assign]
 
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         """Give each row its numbers: ``(n_samples, n_values)``."""
@@ -137,7 +141,9 @@ class GroupPenalty(nn.Module):
 
     def combine(self, task: Tensor, value: Tensor, weight: float | Tensor) -> Tensor:
         """Join task loss and penalty: ``task + weight * value``."""
-        return task + weight * value
+        if isinstance(weight, Tensor):
+            return torch.addcmul(task, value, weight)
+        return torch.add(task, value, alpha=weight)
 
     def statistic(
         self,
@@ -269,13 +275,11 @@ class GroupPenalty(nn.Module):
 
         Statistics are those of `effect`, of one value; classes may be summed up.
         """
-        known = statistic if running is None else running
-        value, slopes = gap_slopes(
-            known[..., 1] / known[..., 0], self.signs, self.reduction
-        )
+        rows, sums = (statistic if running is None else running).unbind(-1)
+        value, slopes = gap_slopes(sums / rows, self.signs, self.reduction)
         # Cells without a row are never looked up, or by rows of weight 0.
-        tiny = torch.finfo(statistic.dtype).tiny
-        return value, (slopes / statistic[..., 0].clamp(min=tiny)).unsqueeze(-1)
+        rows = statistic.select(-1, 0).clamp_min(TINY)
+        return value, (slopes / rows).unsqueeze(-1)
 
     def pooled_gap_effect(
         self, statistic: Tensor, running: Tensor | None = None
@@ -377,15 +381,12 @@ class _Linear(torch.autograd.Function):
     """A known number whose derivative by the values of rows is known as well."""
 
     @staticmethod
-    def forward(values: Tensor, slopes: Tensor, number: Tensor) -> Tensor:
-        return number.view_as(number)
+    def forward(ctx: Any, values: Tensor, slopes: Tensor, number: Tensor) -> Tensor:
+        ctx.save_for_backward(slopes)
+        return number
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (slopes,) = ctx.saved_tensors
         return gradient * slopes, None, None

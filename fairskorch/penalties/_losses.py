@@ -154,7 +154,7 @@ class MaxMinLoss(LossPenalty):
 
     def combine(self, task: Tensor, value: Tensor, weight: float | Tensor) -> Tensor:
         """Join task loss and penalty: ``(1 - weight) * task + weight * value``."""
-        return (1 - weight) * task + weight * value
+        return torch.lerp(task, value, weight)
 
     def violations(self, logits: Tensor, target: Tensor, groups: Tensor) -> Tensor:
         """Refuse: a worst group has no parity to be away from."""
