@@ -99,7 +99,7 @@ def cell_sums(
         values = values * count
     rows = torch.cat([count, values], dim=1)
     sums = rows.new_zeros((1 + n_groups) * n_classes, rows.shape[1])
-    sums = sums.index_add(0, cell, rows)
+    sums.index_add_(0, cell, rows)
     return sums.view(1 + n_groups, n_classes, rows.shape[1])[1:]
 
 
@@ -182,7 +182,7 @@ def gap_slopes(
     rates : Tensor of shape (n_groups, n_rates)
         nan where absent.
     signs : Tensor of shape (2, 1, 1)
-        `SHARP` and ``-SHARP``; a constant, which the device should hold already.
+        ``-SHARP`` and ``SHARP``; a constant, which the device should hold already.
     reduction : {"max", "sum", "mean"}, default="max"
         How the gaps are joined.
 
@@ -193,21 +193,21 @@ def gap_slopes(
     slopes : Tensor of shape (n_groups, n_rates)
         Derivative of the value; equal extremes share it.
     """
-    # How far up, and how far down: the largest of each are the two ends of a gap.
-    ends = torch.nan_to_num(rates * signs, nan=ABSENT)
+    # How far down and how far up: the largest of each are the two ends of a gap.
+    ends = (rates * signs).nan_to_num_(nan=ABSENT)
     best = ends.amax(1, keepdim=True)
     if reduction == "max" or rates.shape[1] == 1:
         # Each end as the gap that it forms with the best other end.
-        gap = ends + best.flip(0)
+        gap = ends.add_(best.flip(0))
         value = gap.amax()
-        shares = gap.flatten(1).softmax(1).view(gap.shape)
+        shares = gap.flatten(1).softmax(1)
     else:
-        value = best.sum(0).relu().sum()
-        shares = ends.softmax(1)
-    slopes = shares[0] - shares[1]
+        value = best.sum(0).relu_().sum()
+        shares = ends.softmax(1).flatten(1)
+    slopes = shares.diff(dim=0).view(rates.shape)
     if reduction == "mean":
         value, slopes = value / rates.shape[1], slopes / rates.shape[1]
-    return value.relu() / SHARP, slopes
+    return value.relu_() / SHARP, slopes
 
 
 def widest(device: torch.device) -> torch.dtype:

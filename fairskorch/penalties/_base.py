@@ -77,6 +77,7 @@ class GroupPenalty(nn.Module):
 
     contrast: Tensor
     signs: Tensor
+    spare: Tensor
     metric: ClassVar[str]
     undo_sampling: ClassVar[bool] = True
     max_weight: ClassVar[float] = float("inf")
@@ -117,8 +118,10 @@ class GroupPenalty(nn.Module):
         # Constants, on the device before a step needs them.
         contrast = torch.tensor([-slope, slope], dtype=torch.float64)
         self.register_buffer("contrast", contrast, persistent=False)
-        signs = torch.tensor([SHARP, -SHARP]).view(2, 1, 1)
+        signs = torch.tensor([-SHARP, SHARP]).view(2, 1, 1)
         self.register_buffer("signs", signs, persistent=False)
+        spare = torch.zeros(n_classes, 1)
+        self.register_buffer("spare", spare, persistent=False)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Forget a derivative in closed form where what it derives is redefined."""
@@ -239,10 +242,11 @@ class GroupPenalty(nn.Module):
                 running = torch.add(statistic, memory, alpha=self.memory, out=memory)
             value, effect = self.effect(statistic, running)
             # Of no effect are rows of unknown group, in the spare cells in front.
-            effect = F.pad(effect.flatten(0, 1), (0, 0, self.n_classes, 0))
+            effect = effect.flatten(0, 1)
+            effect = torch.cat([self.spare.expand(-1, effect.shape[1]), effect])
             slopes = effect.index_select(0, cell)
             if weight is not None:
-                slopes = slopes * weight.unsqueeze(1)
+                slopes *= weight.unsqueeze(1)
         return _Linear.apply(values, slopes, value)
 
     def effect(
