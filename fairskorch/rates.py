@@ -18,11 +18,9 @@ from torch import Tensor
 
 __all__ = [
     "Rates",
-    "cell_codes",
     "cell_statistics",
     "confusion_statistics",
     "false_positive_rates",
-    "gap_slopes",
     "gaps",
     "mean_values",
     "miss_rates",
