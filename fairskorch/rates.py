@@ -69,6 +69,9 @@ def cell_statistics(
     -------
     statistic : Tensor of shape (n_groups, n_classes, 1 + n_values)
     """
+    values = raise_half(values)
+    if weight is not None:
+        weight = weight.to(values.dtype).unsqueeze(1)
     cell = cell_codes(target, groups, n_classes)
     return cell_sums(values, cell, n_groups, n_classes, weight)
 
@@ -88,17 +91,16 @@ def cell_sums(
     n_classes: int,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Sum the values of each of `cell_codes`, as `cell_statistics` does."""
-    values = raise_half(values)
+    """Sum floats over `cell_codes`, as `cell_statistics`; the weight is a column."""
     if weight is None:
-        count = values.new_ones(len(values), 1)
+        weight = values.new_ones(len(values), 1)
     else:
-        count = weight.to(values.dtype).unsqueeze(1)
-        values = values * count
-    rows = torch.cat([count, values], dim=1)
-    sums = rows.new_zeros((1 + n_groups) * n_classes, rows.shape[1])
+        values = values * weight
+    rows = torch.cat([weight, values], dim=1)
+    n_columns = rows.shape[1]
+    sums = rows.new_zeros((1 + n_groups) * n_classes, n_columns)
     sums.index_add_(0, cell, rows)
-    return sums.view(1 + n_groups, n_classes, rows.shape[1])[1:]
+    return sums.view(1 + n_groups, n_classes, n_columns).narrow(0, 1, n_groups)
 
 
 def confusion_statistics(
@@ -192,13 +194,13 @@ def gap_slopes(
         Derivative of the value; equal extremes share it.
     """
     # How far down and how far up: the largest of each are the two ends of a gap.
-    ends = (rates * signs).nan_to_num_(nan=ABSENT)
+    ends = (rates * signs).nan_to_num_(ABSENT)
     best = ends.amax(1, keepdim=True)
     if reduction == "max" or rates.shape[1] == 1:
         # Each end as the gap that it forms with the best other end.
         gap = ends.add_(best.flip(0))
         value = gap.amax()
-        shares = gap.flatten(1).softmax(1)
+        shares = gap.view(2, -1).softmax(1)
     else:
         value = best.sum(0).relu_().sum()
         shares = ends.softmax(1).flatten(1)

@@ -235,6 +235,8 @@ class GroupPenalty(nn.Module):
         values = raise_half(self.row_values(logits, target, loss))
         with torch.no_grad():
             summed = values if memory is None else self.remembered(values, logits)
+            if weight is not None:
+                weight = weight.to(values.dtype).unsqueeze(1)
             cell = cell_codes(target, groups, self.n_classes)
             statistic = cell_sums(summed, cell, self.n_groups, self.n_classes, weight)
             running = None
@@ -246,7 +248,7 @@ class GroupPenalty(nn.Module):
             effect = torch.cat([self.spare.expand(-1, effect.shape[1]), effect])
             slopes = effect.index_select(0, cell)
             if weight is not None:
-                slopes *= weight.unsqueeze(1)
+                slopes.mul_(weight)
         return _Linear.apply(values, slopes, value)
 
     def effect(
@@ -283,7 +285,7 @@ class GroupPenalty(nn.Module):
         value, slopes = gap_slopes(sums / rows, self.signs, self.reduction)
         # Cells without a row are never looked up, or by rows of weight 0.
         rows = statistic.select(-1, 0).clamp_min(TINY)
-        return value, (slopes / rows).unsqueeze(-1)
+        return value, slopes.div_(rows).unsqueeze(-1)
 
     def pooled_gap_effect(
         self, statistic: Tensor, running: Tensor | None = None
