@@ -265,7 +265,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Return task loss, and in training with the penalty on top."""
         loss = self.criterion_(y_pred, y_true)
         task = self._mean_loss(loss, X)
-        # The weight may be 0; its ramp is a matter of the device.
+        # The ramp does not decide: it may be a number on the device.
         if not training or self.penalty_ is None or self.penalty_weight == 0:
             return task
         # Weights of rows in the task loss are no matter of rates.

@@ -374,7 +374,7 @@ def test_a_memory_gives_the_value_and_the_batch_the_gradient(penalty):
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_running_predictions_give_the_gap_of_hard_predictions(kind, n_classes):
     logits, target, groups = rows(3, n_classes, n=200)
-    module = P.ALIASES[kind](3, n_classes, running="predictions", memory=0.5)
+    module = P.ALIASES[kind](3, n_classes, running="predictions", memory=0.5).double()
     steep = P.ALIASES[kind](3, n_classes, slope=1e6)
     logits.requires_grad_()
     value = module.penalise(logits, target, groups, memory=module.new_memory())
@@ -445,7 +445,7 @@ def test_training_has_the_values_and_gradients_of_plain_autograd(
     options = {**options, "reduction": reduction, "memory": memory}
     if "running" in options:
         options["slope"] = 1.7
-    module = penalty(n_groups, n_classes, **options)
+    module = penalty(n_groups, n_classes, **options).double()
     past, running = ([], module.new_memory()) if memory else (None, None)
     for seed, n in enumerate((12, 90, 5, 40)):
         logits, target, groups = rows(n_groups, n_classes, n=n, seed=seed)

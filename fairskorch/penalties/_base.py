@@ -116,7 +116,7 @@ class GroupPenalty(nn.Module):
         self.memory = memory
         self.slope = slope
         # Constants, on the device before a step needs them.
-        contrast = torch.tensor([-slope, slope], dtype=torch.float64)
+        contrast = torch.tensor([-slope, slope], dtype=torch.float32)
         self.register_buffer("contrast", contrast, persistent=False)
         signs = torch.tensor([-SHARP, SHARP]).view(2, 1, 1)
         self.register_buffer("signs", signs, persistent=False)
@@ -189,7 +189,10 @@ class GroupPenalty(nn.Module):
 
     @torch.no_grad()
     def new_memory(self) -> Tensor | None:
-        """Return running sums before the first batch, None where `memory` is 0."""
+        """Return running sums before the first batch, None where `memory` is 0.
+
+        They have the type and device of the penalty: ``penalty.to(device, dtype)``.
+        """
         if not self.memory:
             return None
         row = self.contrast.new_zeros(1, self.n_classes)
@@ -224,12 +227,26 @@ class GroupPenalty(nn.Module):
         loss : Tensor of shape (n_samples,), optional
             Task loss of each row, which penalties on losses compare.
         memory : Tensor of shape (n_groups, n_classes, 1 + n_values), optional
-            Running sums, 0 before the first batch. They decay by `memory`, the batch
-            is added **in place**, and value and sign come from them.
+            Running sums, at first those of `new_memory`. They decay by the parameter
+            `memory`, the batch is added **in place**, and value and sign come from
+            them.
 
         Returns
         -------
         penalty : scalar Tensor
+
+        Examples
+        --------
+        >>> import torch
+        >>> from fairskorch.penalties import EqualizedOdds
+        >>> penalty = EqualizedOdds(n_groups=2, memory=0.9)
+        >>> memory = penalty.new_memory()
+        >>> logits = torch.tensor([2.0, -2.0, 0.0, 0.0])
+        >>> target, groups = torch.tensor([1, 0, 1, 0]), torch.tensor([0, 0, 1, 1])
+        >>> penalty.penalise(logits, target, groups, memory=memory)
+        tensor(0.3808)
+        >>> penalty.penalise(0 * logits, target, groups, memory=memory)
+        tensor(0.1804)
         """
         logits = as_columns(logits)
         values = raise_half(self.row_values(logits, target, loss))
@@ -372,7 +389,10 @@ class GroupPenalty(nn.Module):
         if self.n_classes > 2:
             return F.softmax(self.slope * logits, dim=1)
         # Half the operations of a softmax of which one column is kept.
-        contrast = self.contrast.to(logits.dtype)
+        contrast = self.contrast
+        if logits.dtype == torch.float64:
+            # Not every device holds float64, and float32 rounds the slope.
+            contrast = self.slope * contrast.sign().double()
         return (logits * contrast).sum(1, keepdim=True).sigmoid()
 
     def extra_repr(self) -> str:
