@@ -204,7 +204,8 @@ class GroupPenaltyNet(NeuralNetClassifier):
             penalty = self.initialized_instance(
                 self.penalty, self.get_params_for("penalty")
             )
-            self.penalty_ = penalty.to(self.device)
+            self.penalty_ = penalty.to(self.device, DTYPES[self.precision])
+            self.penalty_memory_ = self.penalty_.new_memory()
         return self
 
     @property
@@ -312,19 +313,17 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Return task loss, and in training with the penalty on top."""
         loss = self.criterion_(y_pred, y_true)
         task = self._mean_loss(loss, X)
+        # The ramp does not decide: it is a number on the device.
         if not training or self.penalty_ is None or self.penalty_weight == 0:
             return task
-        importance = X["importance"] if self._undoes_sampling else None
-        statistic = self.penalty_statistic(y_pred, y_true, X, loss, importance)
-        running = None
-        if self.penalty_.memory:
-            running = self.penalty_.remembered(
-                statistic, y_pred, y_true, X["groups"], importance
-            )
-            if self.penalty_memory_ is not None:
-                running = running + self.penalty_.memory * self.penalty_memory_
-            self.penalty_memory_ = running
-        value = self.penalty_.evaluate(statistic, running)
+        value = self.penalty_.penalise(
+            y_pred,
+            y_true,
+            X["groups"],
+            X["importance"] if self._undoes_sampling else None,
+            loss if loss.ndim else None,
+            self.penalty_memory_,
+        )
         return self.penalty_.combine(task, value, self._ramped_weight)
 
     @property

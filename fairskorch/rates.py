@@ -27,6 +27,13 @@ __all__ = [
     "true_positive_rates",
 ]
 
+#: Factor that makes a softmax the largest entry's, shared where several are largest.
+#: A power of two is exact; rates up to 1e13 stay finite in float32.
+SHARP = 2.0**80
+
+#: Below every rate times `SHARP`; twice it is finite in float32.
+ABSENT = -(2.0**126)
+
 
 class Rates(NamedTuple):
     """Rates by group, and whether each could be estimated."""
@@ -52,7 +59,7 @@ def cell_statistics(
     target : Tensor of shape (n_samples,), int64
         Class codes.
     groups : Tensor of shape (n_samples,), int64
-        Group codes; rows of a negative code are in no cell.
+        Group codes; rows of code -1 are in no cell.
     n_groups, n_classes : int
         Fixed numbers; never inferred from the rows.
     weight : Tensor of shape (n_samples,), optional
@@ -63,14 +70,37 @@ def cell_statistics(
     statistic : Tensor of shape (n_groups, n_classes, 1 + n_values)
     """
     values = raise_half(values)
-    rows = torch.cat([values.new_ones(len(values), 1), values], dim=1)
     if weight is not None:
-        rows = rows * weight.to(rows.dtype).unsqueeze(1)
-    n_cells = n_groups * n_classes
-    # Rows of no cell are summed into a spare one, so that nothing waits for a count.
-    cell = torch.where(groups < 0, n_cells, groups * n_classes + target)
-    sums = rows.new_zeros(n_cells + 1, rows.shape[1]).index_add(0, cell, rows)
-    return sums[:n_cells].reshape(n_groups, n_classes, -1)
+        weight = weight.to(values.dtype).unsqueeze(1)
+    cell = cell_codes(target, groups, n_classes)
+    return cell_sums(values, cell, n_groups, n_classes, weight)
+
+
+def cell_codes(target: Tensor, groups: Tensor, n_classes: int) -> Tensor:
+    """Return each row's cell, numbered from ``n_classes`` on.
+
+    Rows of unknown group are in spare cells in front, so that none has to be dropped.
+    """
+    return torch.add(target + n_classes, groups, alpha=n_classes)
+
+
+def cell_sums(
+    values: Tensor,
+    cell: Tensor,
+    n_groups: int,
+    n_classes: int,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Sum floats over `cell_codes`, as `cell_statistics`; the weight is a column."""
+    if weight is None:
+        weight = values.new_ones(len(values), 1)
+    else:
+        values = values * weight
+    rows = torch.cat([weight, values], dim=1)
+    n_columns = rows.shape[1]
+    sums = rows.new_zeros((1 + n_groups) * n_classes, n_columns)
+    sums.index_add_(0, cell, rows)
+    return sums.view(1 + n_groups, n_classes, n_columns).narrow(0, 1, n_groups)
 
 
 def confusion_statistics(
@@ -85,11 +115,11 @@ def confusion_statistics(
     -------
     statistic : Tensor of shape (n_groups, n_classes, 1 + n_classes), float64
     """
-    cell = (groups * n_classes + target) * n_classes + predicted
-    n_cells = n_groups * n_classes * n_classes
-    cell = torch.where(groups < 0, n_cells, cell)
-    counts = torch.bincount(cell, minlength=n_cells + 1)[:n_cells]
-    counts = counts.reshape(n_groups, n_classes, n_classes).to(widest(counts.device))
+    cell = cell_codes(target, groups, n_classes)
+    cell = torch.add(predicted, cell, alpha=n_classes)
+    counts = torch.bincount(cell, minlength=(1 + n_groups) * n_classes**2)
+    counts = counts.view(1 + n_groups, n_classes, n_classes)[1:]
+    counts = counts.to(widest(counts.device))
     return torch.cat([counts.sum(-1, keepdim=True), counts], dim=-1)
 
 
@@ -140,6 +170,44 @@ def gaps(rates: Tensor, present: Tensor) -> Tensor:
     top = rates.masked_fill(~present, -infinity).amax(-1)
     bottom = rates.masked_fill(~present, infinity).amin(-1)
     return torch.where(present.sum(-1) >= 2, top - bottom, torch.zeros_like(top))
+
+
+def gap_slopes(
+    rates: Tensor, signs: Tensor, reduction: str = "max"
+) -> tuple[Tensor, Tensor]:
+    """Join gaps, and differentiate: the closed form of what autograd finds in `gaps`.
+
+    Parameters
+    ----------
+    rates : Tensor of shape (n_groups, n_rates)
+        nan where absent.
+    signs : Tensor of shape (2, 1, 1)
+        ``-SHARP`` and ``SHARP``; a constant, which the device should hold already.
+    reduction : {"max", "sum", "mean"}, default="max"
+        How the gaps are joined.
+
+    Returns
+    -------
+    value : scalar Tensor
+        The joined gaps.
+    slopes : Tensor of shape (n_groups, n_rates)
+        Derivative of the value; equal extremes share it.
+    """
+    # How far down and how far up: the largest of each are the two ends of a gap.
+    ends = (rates * signs).nan_to_num_(ABSENT)
+    best = ends.amax(1, keepdim=True)
+    if reduction == "max" or rates.shape[1] == 1:
+        # Each end as the gap that it forms with the best other end.
+        gap = ends.add_(best.flip(0))
+        value = gap.amax()
+        shares = gap.view(2, -1).softmax(1)
+    else:
+        value = best.sum(0).relu_().sum()
+        shares = ends.softmax(1).flatten(1)
+    slopes = shares.diff(dim=0).view(rates.shape)
+    if reduction == "mean":
+        value, slopes = value / rates.shape[1], slopes / rates.shape[1]
+    return value.relu_() / SHARP, slopes
 
 
 def widest(device: torch.device) -> torch.dtype:

@@ -72,9 +72,9 @@ def test_each_batch_brings_its_own_groups(coded):
     seen = []
 
     class Look(EqualizedOdds):
-        def statistic(self, logits, target, groups, weight=None, loss=None):
+        def penalise(self, logits, target, groups, *rest):
             seen.append((len(logits), len(groups)))
-            return super().statistic(logits, target, groups, weight, loss)
+            return super().penalise(logits, target, groups, *rest)
 
     class Check(Callback):
         def on_batch_begin(self, net, batch=None, training=False, **kwargs):
@@ -135,6 +135,25 @@ def test_a_memory_lives_in_the_net(coded):
     weight = sum(0.9**i for i in range(8))
     assert float(net.penalty_memory_[..., 0].sum()) == pytest.approx(100 * weight)
     assert make().fit({"X": X, "groups": groups}, y).penalty_memory_ is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_a_memory_is_there_before_the_first_batch(precision):
+    net = make(penalty__memory=0.9, precision=precision).initialize()
+    wide = torch.float64 if precision == "float64" else torch.float32
+    assert net.penalty_memory_.dtype == wide
+    assert torch.equal(net.penalty_memory_, torch.zeros(2, 2, 2, dtype=wide))
+
+
+def test_a_memory_fills_while_the_weight_ramps_up(coded):
+    X, y, groups = coded
+    net = make(penalty__memory=0.9, penalty_warmup=2, max_epochs=1)
+    net.fit({"X": X, "groups": groups}, y)
+    assert net.history[-1]["penalty_weight"] == 0
+    assert net.penalty_memory_[..., 0].sum() > 0
+    off = make(penalty__memory=0.9, penalty_weight=0.0)
+    off.fit({"X": X, "groups": groups}, y)
+    assert off.penalty_memory_.abs().sum() == 0
 
 
 @pytest.mark.parametrize(

@@ -374,24 +374,173 @@ def test_a_memory_gives_the_value_and_the_batch_the_gradient(penalty):
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_running_predictions_give_the_gap_of_hard_predictions(kind, n_classes):
     logits, target, groups = rows(3, n_classes, n=200)
-    module = P.ALIASES[kind](3, n_classes, running="predictions")
+    module = P.ALIASES[kind](3, n_classes, running="predictions", memory=0.5).double()
     steep = P.ALIASES[kind](3, n_classes, slope=1e6)
     logits.requires_grad_()
-    soft = module.statistic(logits, target, groups)
-    hard = module.remembered(soft, logits, target, groups)
-    value = module.evaluate(soft, hard)
+    value = module.penalise(logits, target, groups, memory=module.new_memory())
     value.backward()
     expected = steep(logits.detach(), target, groups)
     assert value.item() == pytest.approx(expected.item(), abs=1e-9)
-    assert not hard.requires_grad
     assert logits.grad.abs().sum() > 0
-    weight = torch.rand(200, dtype=torch.float64)
-    weighted = module.remembered(soft, logits, target, groups, weight)
-    known = groups >= 0
-    assert float(weighted[..., 0].sum()) == pytest.approx(float(weight[known].sum()))
-    scores = P.ALIASES[kind](3, n_classes)
-    same = scores.remembered(soft, logits, target, groups)
-    assert torch.equal(same, soft.detach())
+
+
+def test_a_tied_score_counts_as_class_0_in_running_predictions():
+    module = P.DemographicParity(2, running="predictions", memory=0.5)
+    memory = module.new_memory()
+    tied = torch.zeros(4, 2)
+    module.penalise(
+        tied, torch.zeros(4).long(), torch.tensor([0, 0, 1, 1]), memory=memory
+    )
+    assert memory[..., 0].sum() == 4
+    assert memory[..., 1].sum() == 0
+
+
+def slow_penalty(module, logits, target, groups, weight, loss, memory):
+    """The penalty by autograd through everything; memory is a list of past sums."""
+
+    def sums(values):
+        cells = torch.nn.functional.one_hot(groups + 1, module.n_groups + 1)[:, 1:]
+        classes = torch.nn.functional.one_hot(target, module.n_classes)
+        each = torch.cat([torch.ones_like(values[:, :1]), values], 1)
+        return torch.einsum(
+            "n,ng,nc,nv->gcv", weight, cells.double(), classes.double(), each
+        )
+
+    values = module.values(logits, target) if loss is None else loss[:, None]
+    statistic = sums(values)
+    rates, present = module.compare(statistic)
+    if memory is not None:
+        if getattr(module, "running", "scores") == "predictions":
+            hard = torch.nn.functional.one_hot(logits.argmax(1), module.n_classes)
+            values = (hard[:, 1:] if module.n_classes == 2 else hard).double()
+        memory.append(sums(values).detach())
+        past = enumerate(reversed(memory))
+        remembered, known = module.compare(
+            sum(module.memory**age * part for age, part in past)
+        )
+        # Rates of the batch carry the gradient, those of the memory the value.
+        carried = torch.where(present, rates - rates.detach(), 0.0)
+        rates, present = remembered + carried, known
+    return module.join(rates, present)
+
+
+VARIANTS = [
+    *((kind, {"running": r}) for kind in RATES for r in ("scores", "predictions")),
+    *((kind, {"rates": "joint"}) for kind in (P.EqualOpportunity, P.EqualizedOdds)),
+    (P.AccuracyEquality, {}),
+    (P.MaxMinLoss, {}),
+    (P.MaxMinLoss, {"over": "cells"}),
+    (P.MinDiff, {}),
+    (P.MinDiff, {"given": "class"}),
+]
+
+
+@pytest.mark.parametrize("reduction", ["max", "sum", "mean"])
+@pytest.mark.parametrize(("n_groups", "n_classes"), [(2, 2), (6, 2), (3, 3)])
+@pytest.mark.parametrize("memory", [0, 0.8])
+@pytest.mark.parametrize(("penalty", "options"), VARIANTS)
+def test_training_has_the_values_and_gradients_of_plain_autograd(
+    penalty, options, memory, n_groups, n_classes, reduction
+):
+    options = {**options, "reduction": reduction, "memory": memory}
+    if "running" in options:
+        options["slope"] = 1.7
+    module = penalty(n_groups, n_classes, **options).double()
+    past, running = ([], module.new_memory()) if memory else (None, None)
+    for seed, n in enumerate((12, 90, 5, 40)):
+        logits, target, groups = rows(n_groups, n_classes, n=n, seed=seed)
+        weight = rows(n_groups, n=n, seed=7)[0][:, 0].exp()
+        logits.requires_grad_()
+        loss = None
+        if seed % 2 and not hasattr(module, "running"):
+            loss = torch.nn.functional.cross_entropy(
+                logits, target, reduction="none", label_smoothing=0.1
+            )
+            loss = (
+                loss if isinstance(module, (P.AccuracyEquality, P.MaxMinLoss)) else None
+            )
+        found = module.penalise(logits, target, groups, weight, loss, running)
+        (gradient,) = torch.autograd.grad(found, logits, retain_graph=True)
+        expected = slow_penalty(module, logits, target, groups, weight, loss, past)
+        (slow,) = torch.autograd.grad(expected, logits)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(gradient, slow, rtol=1e-7, atol=1e-12)
+
+
+def test_a_memory_is_written_in_place_and_float64_stays(dtype):
+    module = P.EqualizedOdds(3, memory=0.5).to(dtype)
+    memory = module.new_memory()
+    assert memory.dtype == dtype
+    assert torch.equal(memory, torch.zeros(3, 2, 2, dtype=dtype))
+    assert P.EqualizedOdds(3).new_memory() is None
+    where = memory.data_ptr()
+    logits, target, groups = rows(3, dtype=dtype)
+    value = module.penalise(logits, target, groups, memory=memory)
+    assert value.dtype == dtype
+    once = module.statistic(logits, target, groups)
+    torch.testing.assert_close(memory, once)
+    module.penalise(logits, target, groups, memory=memory)
+    torch.testing.assert_close(memory, 1.5 * once)
+    assert memory.data_ptr() == where
+    assert not memory.requires_grad
+
+
+@pytest.mark.parametrize("penalty", ALL)
+def test_rows_of_weight_0_have_no_effect(penalty):
+    logits, target, groups = rows(3, n=40)
+    weight = torch.ones(40, dtype=torch.float64)
+    weight[groups == 1] = 0
+    logits.requires_grad_()
+    value = penalty(3).penalise(logits, target, groups, weight)
+    value.backward()
+    without = torch.where(groups == 1, -1, groups)
+    expected = penalty(3)(logits, target, without)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[groups == 1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("reduction", ["max", "sum"])
+def test_equal_extremes_share_the_gradient(reduction):
+    # Two groups at the top, one at the bottom, in both classes alike.
+    logits = torch.tensor([1.0, 1, -1], dtype=torch.float64).repeat(2).requires_grad_()
+    target = torch.arange(2).repeat_interleave(3)
+    P.EqualizedOdds(3, reduction=reduction)(
+        logits, target, torch.arange(3).repeat(2)
+    ).backward()
+    first = logits.grad[0]
+    assert first > 0
+    expected = first * torch.tensor([1, 1, -2, 1, 1, -2])
+    torch.testing.assert_close(logits.grad, expected)
+    flat = torch.zeros(6, requires_grad=True)
+    P.EqualizedOdds(3, reduction=reduction)(
+        flat, target, torch.arange(3).repeat(2)
+    ).backward()
+    assert flat.grad.abs().sum() == 0
+
+
+def test_a_derived_penalty_is_differentiated_as_it_compares():
+    class Squared(P.EqualizedOdds):
+        def join(self, rates, present):
+            return super().join(rates, present) ** 2
+
+    logits, target, groups = rows(3)
+    logits.requires_grad_()
+    plain, squared = P.EqualizedOdds(3), Squared(3)
+    value = plain(logits, target, groups)
+    (gradient,) = torch.autograd.grad(value, logits)
+    found = squared(logits, target, groups)
+    (slopes,) = torch.autograd.grad(found, logits)
+    assert found.item() == pytest.approx(value.item() ** 2, rel=1e-12)
+    torch.testing.assert_close(slopes, 2 * value.item() * gradient)
+
+
+@pytest.mark.parametrize("penalty", [P.EqualizedOdds, P.MaxMinLoss])
+def test_the_weight_may_be_a_number_or_a_tensor(penalty):
+    task, value = torch.tensor(2.0), torch.tensor(3.0)
+    number = penalty(2).combine(task, value, 0.25)
+    assert number == (2.75 if penalty is P.EqualizedOdds else 2.25)
+    assert penalty(2).combine(task, value, torch.tensor(0.25)) == number
 
 
 def test_the_gap_of_a_batch_is_mostly_noise_and_a_memory_is_not():

@@ -97,6 +97,24 @@ def test_gaps_need_two_present_groups():
     assert rates.gaps(values, present).tolist() == pytest.approx([0.6, 0.3, 0.0])
 
 
+@pytest.mark.parametrize("reduction", ["max", "sum", "mean"])
+def test_slopes_of_gaps_are_those_of_autograd(reduction):
+    values = torch.rand(
+        5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    values[1, 0] = values[4, 1] = float("nan")
+    values[1:, 2] = float("nan")  # one group: no gap
+    present = ~values.isnan()
+    known = values.nan_to_num().requires_grad_()
+    gaps = rates.gaps(known.T, present.T)
+    joined = {"max": gaps.amax, "sum": gaps.sum, "mean": gaps.mean}[reduction](-1)
+    joined.backward()
+    signs = torch.tensor([-rates.SHARP, rates.SHARP]).view(2, 1, 1)
+    value, slopes = rates.gap_slopes(values, signs, reduction)
+    torch.testing.assert_close(value, joined.detach())
+    torch.testing.assert_close(slopes, known.grad)
+
+
 def test_leading_dimensions_are_draws():
     target, predicted, groups = rows(3, 3)
     one = statistic_of(target, predicted, groups, 3, 3)

@@ -1,14 +1,30 @@
 """The penalty's interface: statistics in, one number and signed violations out."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fairskorch.rates import Rates, cell_statistics, gaps, raise_half
+from fairskorch.rates import (
+    SHARP,
+    Rates,
+    cell_codes,
+    cell_statistics,
+    cell_sums,
+    gap_slopes,
+    gaps,
+    raise_half,
+)
 
 REDUCTIONS = ("max", "sum", "mean")
+
+#: In place of a count of 0 under a numerator of at most 1.
+TINY = torch.finfo(torch.float32).tiny
+
+#: What `GroupPenalty.effect` is the derivative of.
+DERIVED = ("compare", "join", "reduce", "evaluate")
 
 
 class GroupPenalty(nn.Module):
@@ -24,6 +40,11 @@ class GroupPenalty(nn.Module):
     Statistics add up. What is computed from one batch, from an epoch, from a running
     memory or from several processes is therefore the same code on other sums, and a
     penalty holds no data itself.
+
+    Training calls `penalise`. The statistic is tiny, so it is differentiated by
+    itself, outside the graph of the network, and each row is handed its share of the
+    derivative. Some penalties know that derivative in closed form (`effect`); one that
+    derives from them and compares otherwise is differentiated by autograd again.
 
     Parameters
     ----------
@@ -54,6 +75,9 @@ class GroupPenalty(nn.Module):
         Largest weight that has a meaning.
     """
 
+    contrast: Tensor
+    signs: Tensor
+    spare: Tensor
     metric: ClassVar[str]
     undo_sampling: ClassVar[bool] = True
     max_weight: ClassVar[float] = float("inf")
@@ -91,6 +115,20 @@ class GroupPenalty(nn.Module):
         self.reduction = reduction
         self.memory = memory
         self.slope = slope
+        # Constants, on the device before a step needs them.
+        contrast = torch.tensor([-slope, slope], dtype=torch.float32)
+        self.register_buffer("contrast", contrast, persistent=False)
+        signs = torch.tensor([-SHARP, SHARP]).view(2, 1, 1)
+        self.register_buffer("signs", signs, persistent=False)
+        spare = torch.zeros(n_classes, 1)
+        self.register_buffer("spare", spare, persistent=False)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Forget a derivative in closed form where what it derives is redefined."""
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        if "effect" not in own and not own.keys().isdisjoint(DERIVED):
+            cls.effect = GroupPenalty.effect  # type: ignore[method-assign]
 
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         """Give each row its numbers: ``(n_samples, n_values)``."""
@@ -106,7 +144,9 @@ class GroupPenalty(nn.Module):
 
     def combine(self, task: Tensor, value: Tensor, weight: float | Tensor) -> Tensor:
         """Join task loss and penalty: ``task + weight * value``."""
-        return task + weight * value
+        if isinstance(weight, Tensor):
+            return torch.addcmul(task, value, weight)
+        return torch.add(task, value, alpha=weight)
 
     def statistic(
         self,
@@ -136,33 +176,141 @@ class GroupPenalty(nn.Module):
         statistic : Tensor of shape (n_groups, n_classes, 1 + n_values)
             Additive over rows.
         """
-        values = self.values(as_columns(logits), target)
+        values = self.row_values(as_columns(logits), target, loss)
         return cell_statistics(
             values, target, groups, self.n_groups, self.n_classes, weight
         )
 
-    def remembered(
+    def row_values(
+        self, logits: Tensor, target: Tensor, loss: Tensor | None = None
+    ) -> Tensor:
+        """Return `values`; penalties on losses take the given ones instead."""
+        return self.values(logits, target)
+
+    @torch.no_grad()
+    def new_memory(self) -> Tensor | None:
+        """Return running sums before the first batch, None where `memory` is 0.
+
+        They have the type and device of the penalty: ``penalty.to(device, dtype)``.
+        """
+        if not self.memory:
+            return None
+        row = self.contrast.new_zeros(1, self.n_classes)
+        code = torch.zeros(1, dtype=torch.long, device=row.device)
+        return torch.zeros_like(self.statistic(row, code, code))
+
+    def remembered(self, values: Tensor, logits: Tensor) -> Tensor:
+        """Return what a memory sums in the place of values, without a gradient."""
+        return values
+
+    def penalise(
         self,
-        statistic: Tensor,
         logits: Tensor,
         target: Tensor,
         groups: Tensor,
         weight: Tensor | None = None,
+        loss: Tensor | None = None,
+        memory: Tensor | None = None,
     ) -> Tensor:
-        """Return what of these rows goes into the running sums, without a gradient.
+        """Return the penalty of a batch, to be differentiated once.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n_samples, n_classes) or (n_samples,)
+            Outputs of the network; one column is the logit of class 1 of two.
+        target : Tensor of shape (n_samples,), int64
+            Class codes.
+        groups : Tensor of shape (n_samples,), int64
+            Group codes, -1 where unknown.
+        weight : Tensor of shape (n_samples,), optional
+            What a row counts for.
+        loss : Tensor of shape (n_samples,), optional
+            Task loss of each row, which penalties on losses compare.
+        memory : Tensor of shape (n_groups, n_classes, 1 + n_values), optional
+            Running sums, at first those of `new_memory`. They decay by the parameter
+            `memory`, the batch is added **in place**, and value and sign come from
+            them.
+
+        Returns
+        -------
+        penalty : scalar Tensor
+
+        Examples
+        --------
+        >>> import torch
+        >>> from fairskorch.penalties import EqualizedOdds
+        >>> penalty = EqualizedOdds(n_groups=2, memory=0.9)
+        >>> memory = penalty.new_memory()
+        >>> logits = torch.tensor([2.0, -2.0, 0.0, 0.0])
+        >>> target, groups = torch.tensor([1, 0, 1, 0]), torch.tensor([0, 0, 1, 1])
+        >>> penalty.penalise(logits, target, groups, memory=memory)
+        tensor(0.3808)
+        >>> penalty.penalise(0 * logits, target, groups, memory=memory)
+        tensor(0.1804)
+        """
+        logits = as_columns(logits)
+        values = raise_half(self.row_values(logits, target, loss))
+        with torch.no_grad():
+            summed = values if memory is None else self.remembered(values, logits)
+            if weight is not None:
+                weight = weight.to(values.dtype).unsqueeze(1)
+            cell = cell_codes(target, groups, self.n_classes)
+            statistic = cell_sums(summed, cell, self.n_groups, self.n_classes, weight)
+            running = None
+            if memory is not None:
+                running = torch.add(statistic, memory, alpha=self.memory, out=memory)
+            value, effect = self.effect(statistic, running)
+            # Of no effect are rows of unknown group, in the spare cells in front.
+            effect = effect.flatten(0, 1)
+            effect = torch.cat([self.spare.expand(-1, effect.shape[1]), effect])
+            slopes = effect.index_select(0, cell)
+            if weight is not None:
+                slopes.mul_(weight)
+        return _Linear.apply(values, slopes, value)
+
+    def effect(
+        self, statistic: Tensor, running: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the penalty of a statistic and its derivative by the summed values.
 
         Parameters
         ----------
         statistic : Tensor of shape (n_groups, n_classes, 1 + n_values)
-            The statistic of the rows.
-        logits, target, groups, weight
-            The rows, as in `statistic`.
+            Sums of a batch.
+        running : Tensor of the same shape, optional
+            Sums that give the value, as in `evaluate`.
 
         Returns
         -------
-        remembered : Tensor of the shape of `statistic`
+        penalty : scalar Tensor
+        effect : Tensor of shape (n_groups, n_classes, n_values)
         """
-        return statistic.detach()
+        with torch.enable_grad():
+            statistic = statistic.detach().requires_grad_()
+            value = self.evaluate(statistic, running)
+            (effect,) = torch.autograd.grad(value, statistic)
+        return value.detach(), effect[..., 1:]
+
+    def gap_effect(
+        self, statistic: Tensor, running: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return `effect` of the gaps in mean value, one for each class's cells.
+
+        Statistics are those of `effect`, of one value; classes may be summed up.
+        """
+        rows, sums = (statistic if running is None else running).unbind(-1)
+        value, slopes = gap_slopes(sums / rows, self.signs, self.reduction)
+        # Cells without a row are never looked up, or by rows of weight 0.
+        rows = statistic.select(-1, 0).clamp_min(TINY)
+        return value, slopes.div_(rows).unsqueeze(-1)
+
+    def pooled_gap_effect(
+        self, statistic: Tensor, running: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return `effect` of the gap in mean value, whatever the class."""
+        known = None if running is None else running.sum(1, keepdim=True)
+        value, effect = self.gap_effect(statistic.sum(1, keepdim=True), known)
+        return value, effect.expand(-1, self.n_classes, -1)
 
     def evaluate(self, statistic: Tensor, running: Tensor | None = None) -> Tensor:
         """Return the penalty of a complete statistic.
@@ -202,7 +350,7 @@ class GroupPenalty(nn.Module):
         penalty : scalar Tensor
             Exactly 0, with a zero gradient, where fewer than two groups are present.
         """
-        return self.evaluate(self.statistic(logits, target, groups))
+        return self.penalise(logits, target, groups)
 
     def violations(self, logits: Tensor, target: Tensor, groups: Tensor) -> Tensor:
         """Return each group's rate minus the mean over present groups.
@@ -237,8 +385,15 @@ class GroupPenalty(nn.Module):
 
         Two classes: the score of class 1. More: one column a class.
         """
-        scores = F.softmax(self.slope * raise_half(logits), dim=1)
-        return scores[:, 1:] if self.n_classes == 2 else scores
+        logits = raise_half(logits)
+        if self.n_classes > 2:
+            return F.softmax(self.slope * logits, dim=1)
+        # Half the operations of a softmax of which one column is kept.
+        contrast = self.contrast
+        if logits.dtype == torch.float64:
+            # Not every device holds float64, and float32 rounds the slope.
+            contrast = self.slope * contrast.sign().double()
+        return (logits * contrast).sum(1, keepdim=True).sigmoid()
 
     def extra_repr(self) -> str:
         """Show the parameters in the module's repr."""
@@ -246,6 +401,21 @@ class GroupPenalty(nn.Module):
             f"n_groups={self.n_groups}, n_classes={self.n_classes}, "
             f"reduction={self.reduction!r}, memory={self.memory}, slope={self.slope}"
         )
+
+
+class _Linear(torch.autograd.Function):
+    """A known number whose derivative by the values of rows is known as well."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, slopes: Tensor, number: Tensor) -> Tensor:
+        ctx.save_for_backward(slopes)
+        return number
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return gradient * slopes, None, None
 
 
 def as_columns(logits: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairskorch.penalties._base import GroupPenalty
-from fairskorch.rates import Rates, cell_statistics, mean_values, raise_half
+from fairskorch.rates import Rates, mean_values, raise_half
 
 
 class LossPenalty(GroupPenalty):
@@ -31,20 +31,13 @@ class LossPenalty(GroupPenalty):
         loss = F.cross_entropy(raise_half(logits), target, reduction="none")
         return loss.unsqueeze(1)
 
-    def statistic(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        groups: Tensor,
-        weight: Tensor | None = None,
-        loss: Tensor | None = None,
+    def row_values(
+        self, logits: Tensor, target: Tensor, loss: Tensor | None = None
     ) -> Tensor:
-        """Sum the loss over cells: the one given, else the cross-entropy."""
+        """Return the loss that is given, else the cross-entropy."""
         if loss is None:
-            return super().statistic(logits, target, groups, weight)
-        return cell_statistics(
-            loss.unsqueeze(1), target, groups, self.n_groups, self.n_classes, weight
-        )
+            return self.values(logits, target)
+        return loss.unsqueeze(1)
 
     def compare(self, statistic: Tensor) -> Rates:
         """Mean loss by group: ``(1, n_groups)``."""
@@ -86,6 +79,12 @@ class AccuracyEquality(LossPenalty):
     """
 
     metric: ClassVar[str] = "accuracy_difference"
+
+    def effect(
+        self, statistic: Tensor, running: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate the gap in closed form."""
+        return self.pooled_gap_effect(statistic, running)
 
 
 class MaxMinLoss(LossPenalty):
@@ -155,7 +154,7 @@ class MaxMinLoss(LossPenalty):
 
     def combine(self, task: Tensor, value: Tensor, weight: float | Tensor) -> Tensor:
         """Join task loss and penalty: ``(1 - weight) * task + weight * value``."""
-        return (1 - weight) * task + weight * value
+        return torch.lerp(task, value, weight)
 
     def violations(self, logits: Tensor, target: Tensor, groups: Tensor) -> Tensor:
         """Refuse: a worst group has no parity to be away from."""

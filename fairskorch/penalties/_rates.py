@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fairskorch.penalties._base import GroupPenalty, as_columns
+from fairskorch.penalties._base import GroupPenalty
 from fairskorch.rates import (
     Rates,
-    cell_statistics,
     false_positive_rates,
     mean_values,
     miss_rates,
@@ -50,28 +49,15 @@ class RatePenalty(GroupPenalty):
         self.rates = rates
         self.running = running
 
-    @torch.no_grad()
-    def remembered(
-        self,
-        statistic: Tensor,
-        logits: Tensor,
-        target: Tensor,
-        groups: Tensor,
-        weight: Tensor | None = None,
-    ) -> Tensor:
-        """Return the sums of scores, or those of hard predictions in their place."""
+    def remembered(self, values: Tensor, logits: Tensor) -> Tensor:
+        """Return the scores, or the hard predictions in their place."""
         if self.running == "scores":
-            return statistic.detach()
-        chosen = F.one_hot(as_columns(logits).argmax(1), self.n_classes)
-        hard = chosen[:, 1:] if self.n_classes == 2 else chosen
-        return cell_statistics(
-            hard.to(statistic.dtype),
-            target,
-            groups,
-            self.n_groups,
-            self.n_classes,
-            weight,
-        )
+            return values
+        if self.n_classes == 2:
+            # Half rounds to even: at a tie class 0 is predicted.
+            return values.round()
+        classes = torch.arange(self.n_classes, device=logits.device)
+        return (logits.argmax(1, keepdim=True) == classes).to(values.dtype)
 
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         """Score each row: ``(n_samples, 1 or n_classes)``."""
@@ -119,6 +105,14 @@ class DemographicParity(RatePenalty):
     """
 
     metric: ClassVar[str] = "demographic_parity_difference"
+
+    def effect(
+        self, statistic: Tensor, running: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate the gap of two classes in closed form."""
+        if self.n_classes > 2:
+            return super().effect(statistic, running)
+        return self.pooled_gap_effect(statistic, running)
 
     def compare(self, statistic: Tensor) -> Rates:
         """Mean score by group: ``(1 or n_classes, n_groups)``."""
@@ -223,6 +217,16 @@ class EqualOpportunity(RatePenalty):
 
     metric: ClassVar[str] = "equal_opportunity_difference"
 
+    def effect(
+        self, statistic: Tensor, running: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate the gap of two classes in closed form."""
+        if self.n_classes > 2 or self.rates == "joint":
+            return super().effect(statistic, running)
+        positive = None if running is None else running[:, 1:]
+        value, effect = self.gap_effect(statistic[:, 1:], positive)
+        return value, F.pad(effect, (0, 0, 1, 0))
+
     def compare(self, statistic: Tensor) -> Rates:
         """True-positive rates by group: ``(1 or n_classes, n_groups)``."""
         if self.rates == "joint":
@@ -286,6 +290,14 @@ class EqualizedOdds(RatePenalty):
     """
 
     metric: ClassVar[str] = "equalized_odds_difference"
+
+    def effect(
+        self, statistic: Tensor, running: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Differentiate the gaps of two classes in closed form."""
+        if self.n_classes > 2 or self.rates == "joint":
+            return super().effect(statistic, running)
+        return self.gap_effect(statistic, running)
 
     def compare(self, statistic: Tensor) -> Rates:
         """True-positive, then false-positive rates: ``(2 or 2 n_classes, n_groups)``.
