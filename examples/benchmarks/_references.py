@@ -8,7 +8,7 @@ from skorch.utils import to_tensor
 from torch import nn
 
 #: Settings of the penalty, the same on both sides of every comparison.
-MEMORY, SLOPE, WEIGHT = 0.95, 2.0, 0.5
+MEMORY, SLOPE, WEIGHT = 0.95, 1.0, 1.0
 
 
 def make_table(n_rows, n_features=20, n_groups=2, seed=0):
@@ -51,13 +51,12 @@ class RunningPenalty:
 
     def __init__(self, penalty, device="cpu"):
         self.penalty = penalty.to(device)
-        shape = (penalty.n_groups, penalty.n_classes, 2)
-        self.running = torch.zeros(shape, device=device)
+        self.running = self.penalty.new_memory()
 
     def __call__(self, logits, target, groups, weight=None):
-        statistic = self.penalty.statistic(logits, target, groups, weight)
-        self.running.mul_(self.penalty.memory).add_(statistic.detach())
-        return self.penalty.evaluate(statistic, self.running)
+        return self.penalty.penalise(
+            logits, target, groups, weight, memory=self.running
+        )
 
 
 class PenalisedNet(NeuralNetClassifier):
