@@ -196,18 +196,18 @@ def gap_slopes(
     # How far down and how far up: the largest of each are the two ends of a gap.
     ends = (rates * signs).nan_to_num_(ABSENT)
     best = ends.amax(1, keepdim=True)
-    if reduction == "max" or rates.shape[1] == 1:
+    if reduction == "max" and rates.shape[1] > 1:
         # Each end as the gap that it forms with the best other end.
         gap = ends.add_(best.flip(0))
-        value = gap.amax()
+        value = gap.amax().relu_()
         shares = gap.view(2, -1).softmax(1)
     else:
         value = best.sum(0).relu_().sum()
-        shares = ends.softmax(1).flatten(1)
+        shares = ends.softmax(1).view(2, -1)
     slopes = shares.diff(dim=0).view(rates.shape)
     if reduction == "mean":
         value, slopes = value / rates.shape[1], slopes / rates.shape[1]
-    return value.relu_() / SHARP, slopes
+    return value / SHARP, slopes
 
 
 def widest(device: torch.device) -> torch.dtype:

@@ -535,6 +535,19 @@ def test_a_derived_penalty_is_differentiated_as_it_compares():
     torch.testing.assert_close(slopes, 2 * value.item() * gradient)
 
 
+@pytest.mark.parametrize("penalty", [P.DemographicParity, P.EqualizedOdds])
+def test_a_derived_penalty_may_compare_more_values(penalty):
+    class Both(penalty):
+        def values(self, logits, target):
+            return torch.softmax(self.slope * logits, 1)
+
+    # Of two classes the gap in one score is the gap in the other.
+    logits, target, groups = rows(3)
+    assert Both(3, reduction="mean")(logits, target, groups).item() == pytest.approx(
+        penalty(3, reduction="mean")(logits, target, groups).item(), rel=1e-12
+    )
+
+
 @pytest.mark.parametrize("penalty", [P.EqualizedOdds, P.MaxMinLoss])
 def test_the_weight_may_be_a_number_or_a_tensor(penalty):
     task, value = torch.tensor(2.0), torch.tensor(3.0)

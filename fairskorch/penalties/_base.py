@@ -308,6 +308,8 @@ class GroupPenalty(nn.Module):
         self, statistic: Tensor, running: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return `effect` of the gap in mean value, whatever the class."""
+        if statistic.shape[-1] > 2:
+            return GroupPenalty.effect(self, statistic, running)
         known = None if running is None else running.sum(1, keepdim=True)
         value, effect = self.gap_effect(statistic.sum(1, keepdim=True), known)
         return value, effect.expand(-1, self.n_classes, -1)

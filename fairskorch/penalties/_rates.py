@@ -110,8 +110,6 @@ class DemographicParity(RatePenalty):
         self, statistic: Tensor, running: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Differentiate the gap of two classes in closed form."""
-        if self.n_classes > 2:
-            return super().effect(statistic, running)
         return self.pooled_gap_effect(statistic, running)
 
     def compare(self, statistic: Tensor) -> Rates:
@@ -221,7 +219,7 @@ class EqualOpportunity(RatePenalty):
         self, statistic: Tensor, running: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Differentiate the gap of two classes in closed form."""
-        if self.n_classes > 2 or self.rates == "joint":
+        if statistic.shape[1:] != (2, 2) or self.rates == "joint":
             return super().effect(statistic, running)
         positive = None if running is None else running[:, 1:]
         value, effect = self.gap_effect(statistic[:, 1:], positive)
@@ -295,7 +293,7 @@ class EqualizedOdds(RatePenalty):
         self, statistic: Tensor, running: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Differentiate the gaps of two classes in closed form."""
-        if self.n_classes > 2 or self.rates == "joint":
+        if statistic.shape[1:] != (2, 2) or self.rates == "joint":
             return super().effect(statistic, running)
         return self.gap_effect(statistic, running)
 
