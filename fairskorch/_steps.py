@@ -178,7 +178,7 @@ class CapturedSteps:
                     f"{warning.filename}:{warning.lineno} waits for the device, as "
                     "Python code that depends on values of tensors does"
                 )
-            else:
+            elif "Synchronization debug mode" not in str(warning.message):
                 warnings.warn_explicit(
                     warning.message,
                     warning.category,
@@ -247,8 +247,7 @@ def _fixed(net):
     modules = [module for module in whole if isinstance(module, Module)]
     parts = [part for module in modules for part in module.modules()]
     tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
-    if net.penalty_memory_ is not None:
-        tensors.append(net.penalty_memory_)
+    tensors += [t for t in (net.penalty_memory_, net._ramped_weight) if t is not None]
     settings = [
         {k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr")}
         for group in net.optimizer_.param_groups

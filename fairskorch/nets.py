@@ -112,7 +112,10 @@ class GroupPenaltyNet(NeuralNetClassifier):
     """
 
     prefixes_ = [*NeuralNet.prefixes_, "penalty"]
-    cuda_dependent_attributes_ = [*NeuralNet.cuda_dependent_attributes_, "penalty_"]
+    cuda_dependent_attributes_ = [
+        *NeuralNet.cuda_dependent_attributes_,
+        *("penalty_", "_ramped_weight"),
+    ]
 
     def __init__(
         self,
@@ -200,6 +203,9 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Build the penalty from its class and its double-underscore parameters."""
         self.penalty_ = None
         self.penalty_memory_ = None
+        self._ramped_weight = torch.zeros(
+            (), dtype=DTYPES[self.precision], device=self.device
+        )
         if self.penalty is not None:
             penalty = self.initialized_instance(
                 self.penalty, self.get_params_for("penalty")
@@ -379,12 +385,16 @@ class GroupPenaltyNet(NeuralNetClassifier):
     def __getstate__(self):
         return {**super().__getstate__(), "_steps": None}
 
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if hasattr(self, "optimizer_"):
+            # A copied optimiser would warn at its first step outside a graph.
+            self.optimizer_._warned_capturable_if_run_uncaptured = True
+
     def _set_ramp(self, ramp):
         self._ramp = ramp
-        # On the device, where a captured step finds it.
-        self._ramped_weight = torch.full(
-            (), self.penalty_weight * ramp, dtype=DTYPES[self.precision]
-        ).to(self.device)
+        # In one place on the device, where a captured step finds it.
+        self._ramped_weight.fill_(self.penalty_weight * ramp)
 
     def optimise(self, fields, target):
         """Do one step of the optimiser.

@@ -138,9 +138,10 @@ def test_loss_penalties_equal_a_plain_loop(n_groups, n_classes, device):
     data = [v.to(device) for v in data]
     by_group = loop_losses(*arrays)
     by_cell = loop_losses(*arrays, cells=True)
-    gap = P.AccuracyEquality(n_groups, n_classes)(*data)
-    worst = P.MaxMinLoss(n_groups, n_classes)(*data)
-    worst_cell = P.MaxMinLoss(n_groups, n_classes, over="cells")(*data)
+    gap = P.AccuracyEquality(n_groups, n_classes).to(device)(*data)
+    worst = P.MaxMinLoss(n_groups, n_classes).to(device)(*data)
+    over_cells = P.MaxMinLoss(n_groups, n_classes, over="cells").to(device)
+    worst_cell = over_cells(*data)
     assert float(gap) == pytest.approx(max(by_group) - min(by_group), rel=1e-12)
     assert float(worst) == pytest.approx(max(by_group), rel=1e-12)
     assert float(worst_cell) == pytest.approx(max(by_cell), rel=1e-12)

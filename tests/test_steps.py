@@ -154,6 +154,7 @@ def test_a_module_that_waits_for_the_device_trains_without_a_graph(
 
 
 @gpu
+@pytest.mark.filterwarnings("ignore:TensorFloat32", "ignore:\\s*Online softmax")
 @pytest.mark.parametrize(
     "params, reason",
     [
@@ -246,7 +247,7 @@ class Items(Dataset):
         return len(self.X)
 
     def __getitem__(self, i):
-        return torch.as_tensor(self.X[i]).float() / 255, self.y[i], self.groups[i]
+        return torch.as_tensor(self.X[i]), self.y[i], self.groups[i]
 
 
 @gpu
@@ -259,13 +260,16 @@ def test_rows_train_alike_wherever_they_lie(
     np.save(tmp_path / "x.npy", X)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert distance(fit((mapped, y, groups), capture=capture), expected) == 0
+    # Processor and device round a division by 255 differently.
+    scaled = (X / 256).astype(np.float32)
+    floats = fit((scaled, y, groups), capture=capture)
     for workers in (0, 2):
         found = fit(
-            (Items(X, y, groups),),
+            (Items(scaled, y, groups),),
             capture=capture,
             iterator_train__num_workers=workers,
         )
-        assert distance(found, expected) == 0
+        assert distance(found, floats) == 0
     monkeypatch.setattr(_sources, "STAGED_SHARE", 0)
     assert distance(fit(pictures, capture=capture), expected) == 0
     assert distance(fit((mapped, y, groups), capture=capture), expected) == 0
