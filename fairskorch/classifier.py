@@ -38,9 +38,9 @@ class FairNeuralClassifier(NeuralClassifier):
     penalty : {"dp", "di", "eopp", "eo", "ae", "mmf", "mindiff"}, type or None, \
             default="eo"
         What is penalised: an alias or class of `fairskorch.penalties`; None for plain
-        training. Its parameters are ``penalty__reduction`` and so on; here
-        ``penalty__memory`` and ``penalty__slope`` default to 0.95 (less where an epoch
-        has under 60 batches) and 2, which train better than those of the classes.
+        training. Its parameters are ``penalty__reduction`` and so on;
+        ``penalty__memory``, 0 in the classes, defaults to 0.95 here, and to less where
+        an epoch has under 60 batches.
     penalty_weight : float, default=1.0
         Weight of the penalty, at least 0; for "mmf" in [0, 1].
     penalty_warmup : "auto", int or float, default="auto"

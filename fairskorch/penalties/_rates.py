@@ -31,7 +31,7 @@ class RatePenalty(GroupPenalty):
         rates: str = "conditional",
         memory: float = 0,
         slope: float = 1,
-        running: str = "scores",
+        running: str = "predictions",
     ) -> None:
         super().__init__(
             n_groups, n_classes, reduction=reduction, memory=memory, slope=slope
@@ -86,7 +86,7 @@ class DemographicParity(RatePenalty):
         Decay of the running statistics, see `GroupPenalty`.
     slope : float, default=1
         Factor on the logits, see `GroupPenalty`.
-    running : {"scores", "predictions"}, default="scores"
+    running : {"predictions", "scores"}, default="predictions"
         What the running statistics sum: scores, or hard predictions, whose gap is the
         one that is measured in the end. The gradient is that of scores either way.
 
@@ -140,7 +140,7 @@ class DisparateImpact(DemographicParity):
         Decay of the running statistics, see `GroupPenalty`.
     slope : float, default=1
         Factor on the logits, see `GroupPenalty`.
-    running : {"scores", "predictions"}, default="scores"
+    running : {"predictions", "scores"}, default="predictions"
         What the running statistics sum: scores, or hard predictions, whose gap is the
         one that is measured in the end. The gradient is that of scores either way.
 
@@ -195,7 +195,7 @@ class EqualOpportunity(RatePenalty):
         Decay of the running statistics, see `GroupPenalty`.
     slope : float, default=1
         Factor on the logits, see `GroupPenalty`.
-    running : {"scores", "predictions"}, default="scores"
+    running : {"predictions", "scores"}, default="predictions"
         What the running statistics sum: scores, or hard predictions, whose gap is the
         one that is measured in the end. The gradient is that of scores either way.
 
@@ -263,7 +263,7 @@ class EqualizedOdds(RatePenalty):
         Decay of the running statistics, see `GroupPenalty`.
     slope : float, default=1
         Factor on the logits, see `GroupPenalty`.
-    running : {"scores", "predictions"}, default="scores"
+    running : {"predictions", "scores"}, default="predictions"
         What the running statistics sum: scores, or hard predictions, whose gap is the
         one that is measured in the end. The gradient is that of scores either way.
 
