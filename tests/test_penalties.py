@@ -469,7 +469,7 @@ def test_training_has_the_values_and_gradients_of_plain_autograd(
 
 
 def test_a_memory_is_written_in_place_and_float64_stays(dtype):
-    module = P.EqualizedOdds(3, memory=0.5).to(dtype)
+    module = P.EqualizedOdds(3, memory=0.5, running="scores").to(dtype)
     memory = module.new_memory()
     assert memory.dtype == dtype
     assert torch.equal(memory, torch.zeros(3, 2, 2, dtype=dtype))

@@ -239,7 +239,7 @@ class GroupPenalty(nn.Module):
         --------
         >>> import torch
         >>> from fairskorch.penalties import EqualizedOdds
-        >>> penalty = EqualizedOdds(n_groups=2, memory=0.9)
+        >>> penalty = EqualizedOdds(n_groups=2, memory=0.9, running="scores")
         >>> memory = penalty.new_memory()
         >>> logits = torch.tensor([2.0, -2.0, 0.0, 0.0])
         >>> target, groups = torch.tensor([1, 0, 1, 0]), torch.tensor([0, 0, 1, 1])
