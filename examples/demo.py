@@ -30,7 +30,6 @@ PLAIN_LOOP = {
     "sampler": "shuffle",
     "penalty_warmup": 0,
     "penalty__memory": 0,
-    "penalty__slope": 1,
 }
 # Nothing is held out inside fit: all rows called training are trained on. Digits are
 # shifted at random, and never mirrored.
