@@ -143,7 +143,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             self._encoder = self.groups_ = self.group_counts_ = None
             if frame is None:
                 return None
-            self._encoder = prep.learn_groups(owner, frame, self.penalty)
+            self._encoder, group_codes = prep.learn_groups(owner, frame, self.penalty)
             self.groups_ = self._encoder.labels_
         elif (frame is None) != (self._encoder is None):
             if frame is None and partial:
@@ -155,9 +155,10 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             )
         elif frame is None:
             return None
-        group_codes = prep.known_groups(
-            owner, self._encoder, frame, name="groups", new="raise"
-        )
+        else:
+            group_codes = prep.known_groups(
+                owner, self._encoder, frame, name="groups", new="raise"
+            )
         counts = prep.count_rows(self._encoder, group_codes, self.classes_, codes)
         if going_on and partial:
             counts = counts + self.group_counts_

@@ -167,8 +167,9 @@ def encode_known(owner, y, classes, *, name="y"):
 
 
 def learn_groups(owner, frame, penalty):
-    """Learn the groups; a penalty needs two."""
-    encoder = GroupEncoder().fit(frame)
+    """Learn the groups, and code those of the rows; a penalty needs two."""
+    encoder = GroupEncoder()
+    codes = encoder.fit_transform(frame)
     labels = encoder.labels_.tolist()
     if penalty is not None and len(labels) < 2:
         what = f"one group only: {labels}" if labels else "no known group"
@@ -176,7 +177,7 @@ def learn_groups(owner, frame, penalty):
             f"{owner} with penalty={penalty!r} compares groups, and there is {what}. "
             "Use penalty=None, or pass groups with at least two labels."
         )
-    return encoder
+    return encoder, codes
 
 
 def count_rows(encoder, group_codes, classes, codes):

@@ -90,6 +90,25 @@ class GroupedRows(SkorchDataset):
         part.weight = None if self.weight is None else self.weight[rows]
         return part
 
+    def followed_by(self, other):
+        """Return these rows and then those of another part of the same data.
+
+        Parameters
+        ----------
+        other : GroupedRows
+            A subset of the same rows.
+
+        Returns
+        -------
+        rows : GroupedRows
+            Without weights.
+        """
+        rows = self.subset(slice(None))
+        for name in ("index", "y", "groups"):
+            setattr(rows, name, torch.cat([getattr(self, name), getattr(other, name)]))
+        rows.weight = None
+        return rows
+
     def labelled(self, y, groups, weight):
         """Return the same rows with other codes and weights.
 

@@ -46,6 +46,22 @@ class GroupEncoder:
         -------
         self : GroupEncoder
         """
+        self.fit_transform(sensitive_features)
+        return self
+
+    def fit_transform(self, sensitive_features):
+        """Learn the groups that occur, and give each row the code of its group.
+
+        Parameters
+        ----------
+        sensitive_features : array-like of shape (n_samples,) or (n_samples, k)
+            As of `fit`.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples,), int64
+            Position in `labels_`; -1 where the group is unknown.
+        """
         frame = as_frame(sensitive_features)
         self.names_ = list(frame.columns)
         self._levels = [_levels(frame.iloc[:, j]) for j in range(frame.shape[1])]
@@ -61,7 +77,7 @@ class GroupEncoder:
         else:
             self.labels_ = np.empty(len(labels), dtype=object)
             self.labels_[:] = labels
-        return self
+        return self._crossed(codes)
 
     def transform(self, sensitive_features):
         """Give each row the code of its group.
@@ -83,11 +99,15 @@ class GroupEncoder:
                 f"sensitive_features has {frame.shape[1]} columns; the groups were "
                 f"learnt from {len(self._levels)}: {self.names_}."
             )
+        return self._crossed(self._column_codes(frame))
+
+    def _crossed(self, codes):
+        """Turn the codes of columns into those of their crossing."""
         if not len(self._known):
-            return np.full(len(frame), UNKNOWN, dtype=np.int64)
-        if frame.shape[1] == 1:
-            return self._column_codes(frame)[:, 0]
-        rows = pd.MultiIndex.from_arrays(self._column_codes(frame).T)
+            return np.full(len(codes), UNKNOWN, dtype=np.int64)
+        if codes.shape[1] == 1:
+            return codes[:, 0]
+        rows = pd.MultiIndex.from_arrays(codes.T)
         return np.asarray(self._known.get_indexer(rows), dtype=np.int64)
 
     def unseen(self, sensitive_features):

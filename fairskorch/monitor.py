@@ -49,17 +49,17 @@ class FairnessMonitor(Callback):
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Read both parts and record what they say."""
         if self.parts_ is None:
-            parts = [self._choose(dataset_train, dataset_valid)]
-            if dataset_valid is not None:
-                parts.append(dataset_valid)
-            self.parts_ = [net.get_iterator(part, training=False) for part in parts]
-            wholes = [p for p in (dataset_train, dataset_valid) if p is not None]
-            self.n_groups_ = max(int(whole.groups.max()) for whole in wholes) + 1
-        train, *others = evaluate(net, self.parts_, self.n_groups_)
+            parts = [self._choose(dataset_train, dataset_valid), dataset_valid]
+            # The sample may lack a group that other training rows have.
+            n_groups = 1 + max(
+                int(p.groups.max()) for p in (dataset_train, *parts) if p
+            )
+            self.parts_ = Parts(net, [part for part in parts if part], n_groups)
+        train, *others = evaluate(net, self.parts_)
         for name, value in train.items():
             net.history.record(f"train_{name}", value)
         if self.rows == "all":
-            for name, value in gradient_norms(net, self.parts_[0]).items():
+            for name, value in gradient_norms(net, dataset_train).items():
                 net.history.record(name, value)
         if not others:
             return
@@ -105,18 +105,47 @@ def cell_sample(target, groups, size):
     return rows[places].sort().values
 
 
+class Parts:
+    """Parts of the rows that are read at the end of each epoch.
+
+    Parameters
+    ----------
+    net : GroupPenaltyNet
+        An initialised net.
+    parts : list of GroupedRows
+        What to read.
+    n_groups : int
+        Number of groups in all rows; 0 where none is known.
+    """
+
+    def __init__(self, net, parts, n_groups):
+        self.sizes = [len(part) for part in parts]
+        self.n_groups = max(n_groups, getattr(net.penalty_, "n_groups", 0))
+        first, *others = parts
+        if all(part.source is first.source for part in others):
+            for part in others:
+                first = first.followed_by(part)
+            parts = [first]
+        self.batches = [net.get_iterator(part, training=False) for part in parts]
+        self.target = torch.cat([batches.y for batches in self.batches])
+        self.groups = torch.cat([batches.fields["groups"] for batches in self.batches])
+        # Accuracy needs no group: rows of unknown group are counted in a spare one.
+        spare = torch.where(self.groups < 0, self.n_groups, self.groups)
+        sizes = torch.tensor(self.sizes, device=spare.device)
+        place = torch.arange(len(sizes), device=spare.device)
+        self.cells = spare + (self.n_groups + 1) * place.repeat_interleave(sizes)
+
+
 @torch.no_grad()
-def evaluate(net, parts, n_groups):
+def evaluate(net, parts):
     """Compute loss, penalty and metrics of some parts of the rows, in eval mode.
 
     Parameters
     ----------
     net : GroupPenaltyNet
         An initialised net.
-    parts : list of Batches
-        What to read, each in the order of its rows.
-    n_groups : int
-        Number of groups in training and held-out rows; 0 where none is known.
+    parts : Parts
+        What to read.
 
     Returns
     -------
@@ -125,47 +154,39 @@ def evaluate(net, parts, n_groups):
         there is one, ``accuracy``, ``balanced_accuracy``, and the metric that belongs
         to the penalty, which is nan where these rows cannot tell it.
     """
-    penalty = net.penalty_
-    n_groups = max(n_groups, getattr(penalty, "n_groups", 0))
+    penalty, n_parts = net.penalty_, len(parts.sizes)
     net._set_training(False)
-    numbers, groups, predicted = [], [], []
-    for place, batches in enumerate(parts):
-        logits = torch.cat([net.infer(fields) for fields, _ in batches])
+    logits = torch.cat([net.infer(f) for batches in parts.batches for f, _ in batches])
+    wide = widest(logits.device)
+    losses, values = [], []
+    for part, target, groups in zip(
+        *(v.split(parts.sizes) for v in (logits, parts.target, parts.groups)),
+        strict=True,
+    ):
         # Rows count alike here, whatever weight they had in training.
-        loss = net.criterion_(logits, batches.y)
-        numbers.append(loss.mean())
+        loss = net.criterion_(part, target)
+        losses.append(loss.mean())
         if penalty is not None:
-            wide = widest(logits.device)
-            statistic = net.penalty_statistic(
-                logits.to(wide), batches.y, batches.fields, loss.to(wide)
-            )
-            numbers.append(penalty.evaluate(statistic))
-        predicted.append(logits.argmax(1))
-        # Accuracy needs no group: rows of unknown group are counted in a spare one.
-        known = batches.fields["groups"]
-        spare = torch.where(known < 0, n_groups, known)
-        groups.append(spare + place * (n_groups + 1))
+            loss = loss.to(wide) if loss.ndim else None
+            values.append(penalty.penalise(part.to(wide), target, groups, loss=loss))
+    n_cells = n_parts * (parts.n_groups + 1)
     counts = confusion_statistics(
-        torch.cat([batches.y for batches in parts]),
-        torch.cat(predicted),
-        torch.cat(groups),
-        len(parts) * (n_groups + 1),
-        logits.shape[1],
-    ).cpu()
-    counts = counts.unflatten(0, (len(parts), n_groups + 1))
+        parts.target, logits.argmax(1), parts.cells, n_cells, logits.shape[1]
+    )
+    counts = counts.cpu().unflatten(0, (n_parts, parts.n_groups + 1))
     columns = {
         name: from_counts(name, counts.sum(1, keepdim=True)).tolist()
         for name in ("accuracy", "balanced_accuracy")
     }
-    if n_groups > 1:
+    if parts.n_groups > 1:
         metric = getattr(penalty, "metric", "equalized_odds_difference")
-        columns[metric] = from_counts(metric, counts[:, :n_groups]).tolist()
-    values = torch.stack(numbers).reshape(len(parts), -1).T.tolist()
+        columns[metric] = from_counts(metric, counts[:, : parts.n_groups]).tolist()
+    values = torch.stack(losses + values).reshape(-1, n_parts).tolist()
     columns = dict(zip(("loss", "penalty"), values, strict=False)) | columns
-    return [{k: v[i] for k, v in columns.items()} for i in range(len(parts))]
+    return [{k: v[i] for k, v in columns.items()} for i in range(n_parts)]
 
 
-def gradient_norms(net, batches):
+def gradient_norms(net, rows):
     """Compute the norms of the task loss's and the penalty's gradients, in eval mode.
 
     The penalty is not a mean over batches, so its gradient is taken at the statistic
@@ -175,7 +196,7 @@ def gradient_norms(net, batches):
     ----------
     net : GroupPenaltyNet
         An initialised net.
-    batches : Batches
+    rows : GroupedRows
         What to read.
 
     Returns
@@ -184,6 +205,7 @@ def gradient_norms(net, batches):
         ``task_gradient_norm``, and ``penalty_gradient_norm`` (unweighted) where there
         is a penalty.
     """
+    batches = net.get_iterator(rows, training=False)
     weights = [w for w in net.module_.parameters() if w.requires_grad]
     penalty = net.penalty_
     effect = None
@@ -196,10 +218,9 @@ def gradient_norms(net, batches):
         statistic.requires_grad_()
         (effect,) = torch.autograd.grad(penalty.evaluate(statistic), statistic)
     task_gradient = penalty_gradient = None
-    n_rows = len(batches.y)
     for fields, target in batches:
         loss, statistic = _losses(net, fields, target)
-        task = loss.mean() * (len(target) / n_rows)
+        task = loss.mean() * (len(target) / len(rows))
         task_gradient = _add(
             task_gradient, _gradient(task, weights, retain_graph=effect is not None)
         )

@@ -310,10 +310,11 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Return the network's outputs, in float32 or float64."""
         if isinstance(x, dict):
             x = x["X"]
-        half = self.precision == "bfloat16"
-        with torch.autocast(self._device_type, torch.bfloat16, enabled=half):
+        if self.precision != "bfloat16":
+            return self.module_(x, **fit_params)
+        with torch.autocast(self._device_type, torch.bfloat16):
             outputs = self.module_(x, **fit_params)
-        return outputs.to(DTYPES[self.precision])
+        return outputs.float()
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return task loss, and in training with the penalty on top."""
