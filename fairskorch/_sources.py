@@ -22,8 +22,11 @@ PIECE = 64 * 2**20
 #: Batches that are read ahead while the device is busy.
 AHEAD = 3
 
-#: Bytes that are read from a memory map before its pages are given back.
-PAGES = 128 * 2**20
+#: Bytes of a memory map that may be in memory at a time.
+MAPPED = 512 * 2**20
+
+#: Bytes that the system may map around a row that is read.
+AROUND = 2 * 2**20
 
 
 class Source:
@@ -105,7 +108,7 @@ class Resident:
         """Return the rows at these places, given as a Tensor or slice."""
         X = pick(self.data, places)
         if self.pages is not None:
-            self.pages.note(X.nbytes)
+            self.pages.note(X, places)
         return X
 
 
@@ -143,7 +146,7 @@ class Streamed:
         rows = torch.empty(shape, dtype=self.data.dtype, pin_memory=pinned)
         torch.index_select(self.data, 0, places, out=rows)
         if self.pages is not None:
-            self.pages.note(rows.nbytes)
+            self.pages.note(rows, places)
         return rows
 
     def _send(self, places, stream):
@@ -153,7 +156,7 @@ class Streamed:
 
 
 class _Pages:
-    """Gives the pages of a memory map back to the system once many were read.
+    """Gives the pages of a large memory map back to the system every so often.
 
     Else an epoch would leave all of the file in the memory of the process. An array
     that is no memory map has none.
@@ -161,21 +164,23 @@ class _Pages:
 
     def __init__(self, array):
         self.map = None
-        self.read = 0
+        self.mapped = 0
         # Changes to a copy-on-write map would be lost with its pages.
         while isinstance(array, np.ndarray) and getattr(array, "mode", "r") != "c":
             array = array.base
-        if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        known = isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")
+        if known and len(array) > MAPPED:
             self.map = array
 
-    def note(self, n_bytes):
-        """Count bytes that were read."""
+    def note(self, rows, places):
+        """Count what was read: a stretch of rows, or each with what lies around."""
         if self.map is None:
             return
-        self.read += n_bytes
-        if self.read > PAGES:
+        apart = 1 if isinstance(places, slice) else len(rows)
+        self.mapped += rows.nbytes + apart * AROUND
+        if self.mapped > MAPPED:
             self.map.madvise(mmap.MADV_DONTNEED)
-            self.read = 0
+            self.mapped = 0
 
 
 def pick(values, rows):
@@ -223,11 +228,12 @@ def _stage(data, layout, pages, device, channels_last):
     staged = torch.empty((n, *shape), dtype=data.dtype, device=device)
     step = max(1, PIECE * n // max(data.nbytes, 1))
     for start in range(0, n, step):
-        piece = data[start : start + step]
+        stretch = slice(start, start + step)
+        piece = data[stretch]
         moved = piece.to(device)
-        staged[start : start + step] = moved.permute(0, 2, 3, 1) if turn else moved
+        staged[stretch] = moved.permute(0, 2, 3, 1) if turn else moved
         if pages is not None:
-            pages.note(piece.nbytes)
+            pages.note(piece, stretch)
     return Resident(staged, "last" if turn else layout)
 
 

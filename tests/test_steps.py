@@ -332,7 +332,7 @@ def test_pages_of_a_memory_map_are_given_back_and_changes_are_kept(
     if mode != "r":
         expected = X.copy()
         mapped[:50] = expected[:50] = 255 - X[:50]
-    monkeypatch.setattr(_sources, "PAGES", 10_000)
+    monkeypatch.setattr(_sources, "MAPPED", 10_000)
     settings = {"device": "cpu", "max_epochs": 1}
     found = fit((mapped, y, groups), **settings)
     assert torch.equal(weights(found), weights(fit((expected, y, groups), **settings)))
