@@ -41,7 +41,7 @@ class FairNeuralClassifier(NeuralClassifier):
         training. Its parameters are ``penalty__reduction`` and so on;
         ``penalty__memory``, 0 in the classes, defaults to 0.95 here, and to less where
         an epoch has under 60 batches.
-    penalty_weight : float, default=1.0
+    penalty_weight : float, default=0.7
         Weight of the penalty, at least 0; for "mmf" in [0, 1].
     penalty_warmup : "auto", int or float, default="auto"
         Epochs (int) or share of `max_epochs` (float) over which the weight ramps up
@@ -204,7 +204,7 @@ class FairNeuralClassifier(NeuralClassifier):
         module="auto",
         *,
         penalty="eo",
-        penalty_weight=1.0,
+        penalty_weight=0.7,
         penalty_warmup="auto",
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.AdamW,

@@ -8,7 +8,7 @@ from skorch.utils import to_tensor
 from torch import nn
 
 #: Settings of the penalty, the same on both sides of every comparison.
-MEMORY, SLOPE, WEIGHT = 0.95, 1.0, 1.0
+MEMORY, SLOPE, WEIGHT = 0.95, 1.0, 0.7
 
 
 def make_table(n_rows, n_features=20, n_groups=2, seed=0):
