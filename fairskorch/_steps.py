@@ -55,7 +55,7 @@ def choose_steps(net, batches):
     reason = _obstacle(net)
     if reason is not None:
         if net.capture is True:
-            _log_refusal(net, reason)
+            log_refusal(net, reason)
         return PlainSteps(net, batches)
     if net.capture == "auto" and len(batches) * net.max_epochs < WORTHWHILE_STEPS:
         return PlainSteps(net, batches)
@@ -219,7 +219,7 @@ class CapturedSteps:
 
     def _refuse(self, reason):
         if not self.refused:
-            _log_refusal(self.net, reason)
+            log_refusal(self.net, reason)
         self.refused = True
 
 
@@ -260,7 +260,8 @@ def _fixed(net):
     )
 
 
-def _log_refusal(net, reason):
+def log_refusal(net, reason):
+    """Say that steps are not captured, and why."""
     logger.warning(
         "Training steps of %s are not captured as a CUDA graph: %s.",
         type(net.module_).__name__,

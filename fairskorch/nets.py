@@ -9,7 +9,7 @@ from skorch.callbacks import Callback, EpochTimer, LRScheduler, PrintLog
 from skorch.dataset import unpack_data
 from torch.utils.data import Dataset, Subset
 
-from fairskorch._steps import choose_steps
+from fairskorch._steps import choose_steps, log_refusal
 from fairskorch.batches import Batches, GroupedRows
 from fairskorch.exceptions import NonFiniteLossError
 from fairskorch.monitor import FairnessMonitor
@@ -376,6 +376,8 @@ class GroupPenaltyNet(NeuralNetClassifier):
         self._first_epoch = len(self.history)
         self._set_ramp(1.0)
         self._steps = None
+        if self.capture is True and self._has_step_hooks():
+            log_refusal(self, "a callback has a hook inside the step")
         return super().on_train_begin(net, X, y, **kwargs)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):

@@ -319,6 +319,10 @@ def test_capture_asked_for_on_the_cpu_is_logged_once(table, caplog):
     auto = FairNeuralClassifier(**settings).fit(*table)
     assert torch.equal(weights(asked), weights(auto))
     assert len(caplog.records) == 1
+    clip = GradientNormClipping(gradient_clip_value=1)
+    FairNeuralClassifier(capture=True, callbacks=[clip], **settings).fit(*table)
+    assert "a callback has a hook inside the step" in caplog.records[1].getMessage()
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
