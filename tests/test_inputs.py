@@ -118,6 +118,8 @@ def test_bad_data_is_refused_before_any_work(args, kwargs, message):
         ({"module": 3}, "'module' parameter .* Got 3"),
         ({"callbacks": [print]}, "'callbacks' parameter .* must hold callbacks"),
         ({"penalti": "eo"}, "no parameter 'penalti'. Did you mean 'penalty'"),
+        ({"compile__mood": "default"}, "compile takes no 'mood'. Did you mean 'mode'"),
+        ({"capture": "always"}, "The 'capture' parameter"),
         ({"penalty__slop": 2}, "penalty takes no 'slop'. Did you mean 'slope'"),
         ({"penalty__n_groups": 2}, "penalty takes no 'n_groups'"),
         ({"module__hiden": (3,)}, "module takes no 'hiden'. Did you mean 'hidden'"),
