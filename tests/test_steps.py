@@ -2,6 +2,8 @@
 
 import copy
 import logging
+import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -357,3 +359,19 @@ def test_an_optimiser_that_calls_the_closure_again_trains(table):
     clf = FairNeuralClassifier(optimizer=torch.optim.LBFGS, penalty=None, **settings)
     loss = clf.fit(*table[:2]).history_["train_loss"]
     assert loss.iloc[-1] < 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler needs g++")
+def test_a_compiled_module_trains_pickles_and_goes_on(table):
+    settings = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
+    plain = FairNeuralClassifier(**settings).fit(*table)
+    clf = FairNeuralClassifier(compile=True, warm_start=True, **settings).fit(*table)
+    expected = plain.predict_proba(table[0])
+    np.testing.assert_allclose(clf.predict_proba(table[0]), expected, atol=1e-5)
+    copied = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(
+        copied.predict_proba(table[0]), clf.predict_proba(table[0])
+    )
+    assert clf.fit(*table).n_iter_ == 4
