@@ -362,7 +362,7 @@ def test_an_optimiser_that_calls_the_closure_again_trains(table):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch itself
+@pytest.mark.filterwarnings("ignore")  # of the compiler
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler needs g++")
 def test_a_compiled_module_trains_pickles_and_goes_on(table):
     settings = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
