@@ -3,7 +3,8 @@
 from importlib.metadata import version
 
 from fairskorch.classifier import FairNeuralClassifier
+from fairskorch.last_layer import FairLastLayerClassifier
 
-__all__ = ["FairNeuralClassifier", "__version__"]
+__all__ = ["FairLastLayerClassifier", "FairNeuralClassifier", "__version__"]
 
 __version__ = version("fairskorch")

@@ -179,7 +179,7 @@ def gap_slopes(
 
     Parameters
     ----------
-    rates : Tensor of shape (n_groups, n_rates)
+    rates : Tensor of shape (..., n_groups, n_rates)
         nan where absent.
     signs : Tensor of shape (2, 1, 1)
         ``-SHARP`` and ``SHARP``; a constant, which the device should hold already.
@@ -188,25 +188,28 @@ def gap_slopes(
 
     Returns
     -------
-    value : scalar Tensor
+    value : Tensor of shape (...)
         The joined gaps.
-    slopes : Tensor of shape (n_groups, n_rates)
+    slopes : Tensor of shape (..., n_groups, n_rates)
         Derivative of the value; equal extremes share it.
     """
+    n_rates = rates.shape[-1]
+    if rates.ndim > 2:
+        signs = signs.view(2, *[1] * rates.ndim)
     # How far down and how far up: the largest of each are the two ends of a gap.
     ends = (rates * signs).nan_to_num_(ABSENT)
-    best = ends.amax(1, keepdim=True)
-    if reduction == "max" or rates.shape[1] == 1:
+    best = ends.amax(-2, keepdim=True)
+    if reduction == "max" or n_rates == 1:
         # Each end as the gap that it forms with the best other end.
-        gap = ends.add_(best.flip(0))
-        value = gap.amax()
-        shares = gap.view(2, -1).softmax(1)
+        gap = ends.add_(best.flip(0)).flatten(-2)
+        value = gap.amax((0, -1))
+        shares = gap.softmax(-1)
     else:
-        value = best.sum(0).relu_().sum()
-        shares = ends.softmax(1).flatten(1)
+        value = best.sum(0).relu_().sum((-2, -1))
+        shares = ends.softmax(-2).flatten(-2)
     slopes = shares.diff(dim=0).view(rates.shape)
     if reduction == "mean":
-        value, slopes = value / rates.shape[1], slopes / rates.shape[1]
+        value, slopes = value / n_rates, slopes / n_rates
     return value.relu_() / SHARP, slopes
 
 

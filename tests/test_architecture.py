@@ -55,11 +55,22 @@ ARROWS = {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
         *("_validation", "augment", "sampling"),
     },
+    "_features": {"torch", "skorch", "sklearn", "batches"},
+    "_heads": {"torch", "numpy", "exceptions", "metrics", "penalties"},
+    "_fine_tuning": {
+        *("torch", "numpy", "sklearn", "_features", "_heads", "_neural"),
+        *("_preparation", "_settings", "_validation", "batches", "exceptions"),
+        "inputs",
+    },
+    "last_layer": {
+        *("torch", "numpy", "pandas", "tqdm", "_fine_tuning", "_heads"),
+        *("_preparation", "_settings", "_validation"),
+    },
     "datasets": {
         *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"),
         *("_validation",),
     },
-    "__init__": {"classifier"},
+    "__init__": {"classifier", "last_layer"},
 }
 
 
