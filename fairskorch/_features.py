@@ -2,9 +2,11 @@
 
 import copy
 
+import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array
 from skorch import NeuralNet
 from torch import nn
 from torch.utils.data import Dataset, Subset
@@ -213,6 +215,15 @@ class Backbone:
 def is_net(estimator):
     """Tell a plain skorch net from an estimator around one."""
     return isinstance(estimator, NeuralNet)
+
+
+def indexable(X):
+    """Return X as something that has a length and rows; sparse matrices have none."""
+    if hasattr(X, "tocsr"):
+        return check_array(X)  # which says that dense data is needed
+    if isinstance(X, Dataset) or hasattr(X, "__len__"):
+        return X
+    return np.asarray(X)
 
 
 def take_rows(X, rows):

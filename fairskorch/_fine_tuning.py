@@ -4,25 +4,28 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import compute_class_weight
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from torch.utils.data import Dataset
+from tqdm.auto import tqdm
 
 from fairskorch import _preparation as prep
 from fairskorch import _settings
 from fairskorch._features import Backbone, is_net, take_rows
 from fairskorch._heads import (
     HeadData,
-    RowSet,
     Settings,
+    evaluate_heads,
     fresh_head,
     optimizer_settings,
+    train_heads,
 )
 from fairskorch._neural import NeuralClassifier
+from fairskorch._row_sets import balanced_set
 from fairskorch._validation import (
     HasMethods,
     Interval,
@@ -33,6 +36,10 @@ from fairskorch._validation import (
 from fairskorch.batches import GroupedRows
 from fairskorch.exceptions import ConstantPredictionWarning
 from fairskorch.inputs import refuse_items
+from fairskorch.rates import widest
+
+#: Rows of the history at most, so that looking costs little.
+LOOKS = 20
 
 #: Parameters of an optimiser that the estimator has itself.
 OWN = ("params", "lr")
@@ -101,10 +108,12 @@ class FineTuner(NeuralClassifier):
     def _logits_of(self, X):
         backbone = self._backbone()
         features = backbone.features(backbone.rows(X), self.head_)
+        # Float64 keeps what a row says apart from the rows beside it.
+        features = features.to(widest(features.device))
         weight, bias = (
             torch.as_tensor(part).to(features) for part in (self.coef_, self.intercept_)
         )
-        return torch.addmm(bias, features, weight.T).double().cpu()
+        return torch.addmm(bias, features, weight.T).cpu().double()
 
     def _coded_rows(self, X, y, groups, sample_weight, weight):
         """Check all but X, learn classes and groups, and code the rows.
@@ -172,11 +181,7 @@ class FineTuner(NeuralClassifier):
             owner, self.fine_tune_fraction, rows, y, rng, "fine_tune_fraction"
         )
         if kept is None:
-            raise ValueError(
-                f"{owner} keeps no row of {len(rows)} for fine-tuning: each cell of "
-                "group and class leaves its first row to the estimator. Give more rows "
-                "or a larger fine_tune_fraction."
-            )
+            base, kept = _last_of_cells(owner, rows)
         estimator = clone(self.estimator)
         if estimator.get_params().get("random_state", 0) is None:
             estimator.set_params(random_state=rng.randint(np.iinfo(np.int32).max))
@@ -233,46 +238,15 @@ class FineTuner(NeuralClassifier):
                     setattr(self, name, getattr(part, name))
                     break
 
-    def _row_set(self, rows, numbers, rng):
-        """Balance some rows, and say what each of them counts for.
-
-        Parameters
-        ----------
-        rows : GroupedRows
-        numbers : ndarray of int64
-            Which of them may be used.
-        rng : RandomState
-
-        Returns
-        -------
-        row_set : RowSet
-        """
-        y, groups = rows.y.numpy()[numbers], rows.groups.numpy()[numbers]
-        n_classes = len(self.classes_)
-        share = np.ones(len(numbers))
-        if self.balance is not None:
-            cell = y if self.groups_ is None else groups * n_classes + y
-            # A row of unknown group is in no cell.
-            known = np.ones(len(y), bool) if self.groups_ is None else groups >= 0
-            if not known.any():
-                raise ValueError(
-                    f"{self._owner} with balance={self.balance!r} has no row of known "
-                    "group to fine-tune on."
-                )
-            chosen = np.flatnonzero(known)
-            _, cell, counts = np.unique(
-                cell[chosen], return_inverse=True, return_counts=True
-            )
-            if self.balance == "cells":
-                chosen = np.sort(chosen[_equal_draw(cell, counts, rng)])
-                share = share[chosen]
-            else:
-                share = len(chosen) / (len(counts) * counts[cell])
-            numbers, y = numbers[chosen], y[chosen]
-        weight = share * _class_weights(self.class_weight, self.classes_, y, share)[y]
-        if rows.weight is not None:
-            weight = weight * rows.weight.numpy()[numbers]
-        return RowSet(numbers, weight, share)
+    def _row_sets(self, rows, numbers, seed, n_draws):
+        """Balance some rows, by one draw or several; see `balanced_set`."""
+        rng = np.random.RandomState(seed)
+        n_groups = None if self.groups_ is None else len(self.groups_)
+        arguments = (self.balance, self.class_weight, self.classes_, n_groups, rng)
+        try:
+            return [balanced_set(rows, numbers, *arguments) for _ in range(n_draws)]
+        except ValueError as error:
+            raise ValueError(f"{self._owner}: {error}") from error
 
     def _count(self, rows, numbers):
         """Count the rows that a head is fitted on, and warn of empty cells."""
@@ -323,40 +297,57 @@ class FineTuner(NeuralClassifier):
         size = None if self.batch_size == "auto" else self.batch_size
         return Settings(self.optimizer, params, self.max_epochs, size, seed)
 
-    def _warn_of_one_class(self, predicted):
-        if len(np.unique(predicted)) > 1:
-            return
-        warnings.warn(
-            f"{self._owner} predicts one class for every row that it was fitted on, so "
-            "its gaps are 0 for no merit. Try a smaller penalty_weight, "
-            "balance='cells', another lr or more max_epochs.",
-            ConstantPredictionWarning,
-            stacklevel=5,
+    def _train_layer(self, data, sets, penalty_weight, seed):
+        """Train the layer that is kept: the mean of those of all sets."""
+        penalty = self._built_penalty(data)
+        first = sets[0].rows
+        records, looks = [], _looks(self.max_epochs)
+
+        def watch(epoch, heads):
+            bar.update()
+            if epoch in looks:
+                values = evaluate_heads(data, heads, [first], penalty)
+                values = {f"train_{name}": v[0, 0] for name, v in values.items()}
+                records.append({"epoch": epoch, **values})
+
+        settings, start = self._training(seed), self._start(data, seed)
+        weights = torch.tensor([float(penalty_weight)])
+        with tqdm(total=self.max_epochs, unit="epoch", disable=not self.verbose) as bar:
+            heads = train_heads(data, sets, penalty, weights, start, settings, watch)
+        weight, bias = (part.mean(0)[..., 0].cpu() for part in heads)
+        self.coef_, self.intercept_ = weight.numpy(), bias[:, 0].numpy()
+        self.history_ = pd.DataFrame(records)
+        self.n_iter_ = self.max_epochs
+        logits = data.features[first].cpu().numpy() @ self.coef_.T + self.intercept_
+        if len(np.unique(logits.argmax(1))) == 1:
+            warnings.warn(
+                f"{self._owner} predicts one class for every row that it was fitted "
+                "on, so its gaps are 0 for no merit. Try a smaller penalty_weight, "
+                "balance='cells', another lr or more max_epochs.",
+                ConstantPredictionWarning,
+                stacklevel=6,
+            )
+
+
+def _last_of_cells(owner, rows):
+    """Keep the last row of every cell that has two, where a share of rows is none."""
+    cell = (rows.groups * (rows.y.max() + 1) + rows.y).numpy()
+    _, last, counts = np.unique(cell[::-1], return_index=True, return_counts=True)
+    kept = np.sort(len(cell) - 1 - last[counts > 1])
+    if not len(kept):
+        raise ValueError(
+            f"{owner} keeps no row of {len(rows)} for fine-tuning: no cell of group "
+            "and class has two. Give more rows."
         )
+    others = np.setdiff1d(np.arange(len(cell)), kept)
+    return rows.subset(others), rows.subset(kept)
+
+
+def _looks(max_epochs):
+    """Return the epochs after which the history gets a row."""
+    step = -(-max_epochs // LOOKS)
+    return {*range(step, max_epochs, step), max_epochs}
 
 
 def _n_rows(X):
     return X.shape[0] if getattr(X, "shape", ()) else len(X)
-
-
-def _equal_draw(cell, counts, rng):
-    """Draw as many rows of every cell as the smallest has, without replacement."""
-    order = rng.permutation(len(cell))
-    order = order[np.argsort(cell[order], kind="stable")]
-    place = np.arange(len(cell)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return order[place < counts.min()]
-
-
-def _class_weights(class_weight, classes, codes, share):
-    """Return the weight of each class in the task loss, beside the share of rows."""
-    if class_weight is None:
-        return np.ones(len(classes))
-    if isinstance(class_weight, dict):
-        weights = compute_class_weight(class_weight, classes=classes, y=classes)
-        if not (weights > 0).all():
-            raise ValueError(
-                f"class_weight must be positive for every class; got {class_weight}."
-            )
-        return weights
-    counts = np.bincount(codes, share, minlength=len(classes))
-    return counts.max() / np.where(counts > 0, counts, 1)

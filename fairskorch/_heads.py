@@ -31,21 +31,6 @@ class HeadData(NamedTuple):
     n_groups: int
 
 
-class RowSet(NamedTuple):
-    """Rows that some heads are trained on.
-
-    Attributes
-    ----------
-    rows : ndarray of int64
-    weight, share : ndarray of float64
-        What each row counts for in the task loss, and in rates.
-    """
-
-    rows: np.ndarray
-    weight: np.ndarray
-    share: np.ndarray
-
-
 class Heads(NamedTuple):
     """Weights (n_sets, n_classes, n_features, n_heads) and (n_sets, n_classes, 1, …).
 
@@ -82,7 +67,7 @@ def train_heads(data, sets, penalty, weights, start, settings, watch=None):
     Parameters
     ----------
     data : HeadData
-    sets : list of RowSet
+    sets : list of fairskorch._row_sets.RowSet
     penalty : GroupPenalty or None
     weights : Tensor of shape (n_heads,)
         Penalty weights, the same for every set.

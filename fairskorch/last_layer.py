@@ -3,20 +3,15 @@
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from fairskorch import _preparation as prep
 from fairskorch import _settings
+from fairskorch._features import indexable
 from fairskorch._fine_tuning import FineTuner
-from fairskorch._heads import Heads, evaluate_heads, train_heads
 from fairskorch._validation import Interval, StrOptions, fit_context
 
 __all__ = ["FairLastLayerClassifier"]
-
-#: Rows of the history at most, so that looking costs little.
-LOOKS = 20
 
 
 class FairLastLayerClassifier(FineTuner):
@@ -238,6 +233,7 @@ class FairLastLayerClassifier(FineTuner):
             When one class is predicted for every row in the end.
         """
         groups = prep.given_groups(self._owner, "fit", groups, sensitive_features)
+        X = indexable(X)
         with self._unchanged_on_error():
             rows, given_y = self._coded_rows(
                 X, y, groups, sample_weight, self.penalty_weight
@@ -252,45 +248,10 @@ class FairLastLayerClassifier(FineTuner):
         return self
 
     def _fit_last_layer(self, X, rows, seed):
-        rng = np.random.RandomState(seed)
         everyone = np.arange(len(rows))
-        sets = [self._row_set(rows, everyone, rng) for _ in range(self.n_draws)]
+        sets = self._row_sets(rows, everyone, seed, self.n_draws)
         self._count(rows, sets[0].rows)
         used = np.unique(np.concatenate([s.rows for s in sets]))
         data = self._cached(X, rows.subset(used))
         sets = [s._replace(rows=np.searchsorted(used, s.rows)) for s in sets]
-        penalty = self._built_penalty(data)
-        watched = [sets[0].rows]
-        records, looks = [], _looks(self.max_epochs)
-        bar = tqdm(total=self.max_epochs, unit="epoch", disable=not self.verbose)
-
-        def watch(epoch, heads):
-            bar.update()
-            if epoch in looks:
-                first = Heads(*(part[:1].detach() for part in heads))
-                values = evaluate_heads(data, first, watched, penalty)
-                values = {f"train_{name}": v.item() for name, v in values.items()}
-                records.append({"epoch": epoch, **values})
-
-        with bar:
-            heads = train_heads(
-                data,
-                sets,
-                penalty,
-                torch.tensor([float(self.penalty_weight)]),
-                self._start(data, seed),
-                self._training(seed),
-                watch,
-            )
-        weight, bias = (part.mean(0)[..., 0].cpu() for part in heads)
-        self.coef_, self.intercept_ = weight.numpy(), bias[:, 0].numpy()
-        self.history_ = pd.DataFrame(records)
-        self.n_iter_ = self.max_epochs
-        logits = data.features[watched[0]].cpu().numpy() @ self.coef_.T
-        self._warn_of_one_class((logits + self.intercept_).argmax(1))
-
-
-def _looks(max_epochs):
-    """Return the epochs after which the history gets a row."""
-    step = -(-max_epochs // LOOKS)
-    return {*range(step, max_epochs, step), max_epochs}
+        self._train_layer(data, sets, self.penalty_weight, seed)

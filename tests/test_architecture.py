@@ -55,22 +55,28 @@ ARROWS = {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
         *("_validation", "augment", "sampling"),
     },
-    "_features": {"torch", "skorch", "sklearn", "batches"},
+    "_features": {"torch", "numpy", "skorch", "sklearn", "batches"},
     "_heads": {"torch", "numpy", "exceptions", "metrics", "penalties"},
+    "_row_sets": {"numpy", "sklearn"},
     "_fine_tuning": {
-        *("torch", "numpy", "sklearn", "_features", "_heads", "_neural"),
-        *("_preparation", "_settings", "_validation", "batches", "exceptions"),
-        "inputs",
+        *("torch", "numpy", "pandas", "sklearn", "tqdm", "_features", "_heads"),
+        *("_neural", "_preparation", "_row_sets", "_settings", "_validation"),
+        *("batches", "exceptions", "inputs", "rates"),
     },
     "last_layer": {
-        *("torch", "numpy", "pandas", "tqdm", "_fine_tuning", "_heads"),
-        *("_preparation", "_settings", "_validation"),
+        *("torch", "numpy", "_features", "_fine_tuning", "_preparation"),
+        *("_settings", "_validation"),
+    },
+    "_head_scores": {"torch", "numpy", "sklearn"},
+    "last_layer_cv": {
+        *("torch", "numpy", "pandas", "sklearn", "_features", "_fine_tuning"),
+        *("_head_scores", "_heads", "_preparation", "_settings", "_validation"),
     },
     "datasets": {
         *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"),
         *("_validation",),
     },
-    "__init__": {"classifier", "last_layer"},
+    "__init__": {"classifier", "last_layer", "last_layer_cv"},
 }
 
 

@@ -7,13 +7,13 @@ from torch.nn import functional as F
 
 from fairskorch._heads import (
     HeadData,
-    RowSet,
     Settings,
     evaluate_heads,
     fresh_head,
     optimizer_settings,
     train_heads,
 )
+from fairskorch._row_sets import RowSet
 from fairskorch.metrics import equalized_odds_difference
 from fairskorch.penalties import ALIASES, EqualizedOdds, GroupPenalty
 from fairskorch.rates import mean_values

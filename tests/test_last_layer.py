@@ -264,11 +264,25 @@ def test_bad_rows(plain, table):
     with pytest.raises(ValueError, match="no row of known group"):
         quick(plain, penalty=None).fit(X, y, np.full(400, None))
     base = FairNeuralClassifier(penalty=None)
-    few = [*np.flatnonzero(y == 0)[:2], *np.flatnonzero(y)[:2]]
+    one = [np.flatnonzero((groups == g) & (y == c))[0] for g in "ab" for c in (0, 1)]
     with pytest.raises(ValueError, match="keeps no row of 4"):
-        FairLastLayerClassifier(base, fine_tune_fraction=0.01).fit(
-            X[few], y[few], groups[few]
-        )
+        FairLastLayerClassifier(base).fit(X[one], y[one], groups[one])
+
+
+@pytest.mark.filterwarnings("ignore::fairskorch.exceptions.ConstantPredictionWarning")
+def test_few_rows_leave_one_of_each_cell(table):
+    X, y, groups = table
+    few = [
+        row
+        for g in "ab"
+        for c in (0, 1)
+        for row in np.flatnonzero((groups == g) & (y == c))[:3]
+    ]
+    base = FairNeuralClassifier(penalty=None, max_epochs=1)
+    clf = FairLastLayerClassifier(
+        base, fine_tune_fraction=1e-9, max_epochs=50, random_state=0
+    ).fit(X[few], y[few], groups[few])
+    assert (clf.group_counts_ == 1).all(axis=None)
 
 
 @pytest.mark.parametrize("way", ["pickle", "joblib"])
