@@ -74,6 +74,11 @@ class Backbone:
         )
         return GroupedRows(X, layout=layout)
 
+    def tunable_rows(self, X):
+        """Bring X into rows that the network can be trained on."""
+        rows = self.rows(X)
+        return rows if isinstance(rows, GroupedRows) else GroupedRows(rows.X)
+
     def find_head(self, rows, name):
         """Return the name of the linear layer whose outputs the network returns.
 
@@ -126,8 +131,11 @@ class Backbone:
                 "last layer; wrap a module that returns its logits alone."
             )
         for label, inputs, said in reversed(calls):
-            if name in ("auto", label) and _returned(said, outputs):
+            form = _returned(said, outputs)
+            if name in ("auto", label) and form is not None:
                 self._check_use(label, inputs, calls)
+                # An exact softmax or one logit is no input of the cross-entropy.
+                self.says_logits = form < 2 and self.layer(label).out_features > 1
                 return label
         which = f"its layer {name!r}" if name != "auto" else "any of its linear layers"
         raise ValueError(
@@ -238,13 +246,12 @@ def take_rows(X, rows):
 
 
 def _returned(said, outputs):
-    """Tell whether a network returns what a layer of it said."""
+    """Tell in which form a network returns what a layer of it said, None if in none."""
     said = said.detach().to(outputs)
     if said.numel() != outputs.numel():
-        return False
-    return any(
-        torch.allclose(
-            form(said).reshape(outputs.shape), outputs, 1e-4, 1e-5, equal_nan=True
-        )
-        for form in AFTER_HEAD
-    )
+        return None
+    for number, form in enumerate(AFTER_HEAD):
+        formed = form(said).reshape(outputs.shape)
+        if torch.allclose(formed, outputs, 1e-4, 1e-5, equal_nan=True):
+            return number
+    return None

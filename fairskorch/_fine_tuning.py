@@ -1,5 +1,6 @@
 """What the last-layer estimators share: rows, features and sets of rows to fit on."""
 
+import copy
 import warnings
 from numbers import Integral, Real
 
@@ -47,6 +48,9 @@ OWN = ("params", "lr")
 
 class FineTuner(NeuralClassifier):
     """Base of the estimators that fit a new last layer on a network's features."""
+
+    #: The net that was trained, where it is more than a last layer.
+    net_ = None
 
     # Searches and splitters own the name `groups`; routing asks for the other.
     __metadata_request__fit = {"groups": UNUSED}
@@ -99,6 +103,8 @@ class FineTuner(NeuralClassifier):
             network makes of them.
         """
         check_is_fitted(self, "coef_")
+        if self.net_ is not None:
+            return copy.deepcopy(self.net_.module_).eval()
         weight, bias = map(torch.as_tensor, (self.coef_, self.intercept_))
         return self._backbone().with_head(self.head_, weight, bias)
 
@@ -107,6 +113,9 @@ class FineTuner(NeuralClassifier):
 
     def _logits_of(self, X):
         backbone = self._backbone()
+        if self.net_ is not None:
+            parts = self.net_.forward_iter(backbone.tunable_rows(X))
+            return torch.cat([part.cpu() for part in parts]).double()
         features = backbone.features(backbone.rows(X), self.head_)
         # Float64 keeps what a row says apart from the rows beside it.
         features = features.to(widest(features.device))
@@ -269,23 +278,22 @@ class FineTuner(NeuralClassifier):
         )
         return penalty.to(data.features.device, data.features.dtype)
 
-    def _start(self, data, seed):
+    def _start(self, features, n_classes, seed):
         """Return the weights that heads start from."""
-        n_features = data.features.shape[1]
         if self.init == "fresh":
-            return fresh_head(n_features, data.n_classes, seed, data.features)
+            return fresh_head(features.shape[1], n_classes, seed, features)
         layer = self._backbone().layer(self.head_)
         weight = layer.weight.detach()
         bias = layer.bias
         bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
-        if len(weight) == 1 and data.n_classes == 2:
+        if len(weight) == 1 and n_classes == 2:
             # The logit of class 1 alone.
             weight = torch.cat([torch.zeros_like(weight), weight])
             bias = torch.cat([torch.zeros_like(bias), bias])
-        if len(weight) != data.n_classes:
+        if len(weight) != n_classes:
             raise ValueError(
                 f"init='warm' of {self._owner} starts from a last layer of "
-                f"{len(weight)} outputs, and y has {data.n_classes} classes; use "
+                f"{len(weight)} outputs, and y has {n_classes} classes; use "
                 "init='fresh'."
             )
         return weight, bias
@@ -301,16 +309,17 @@ class FineTuner(NeuralClassifier):
         """Train the layer that is kept: the mean of those of all sets."""
         penalty = self._built_penalty(data)
         first = sets[0].rows
-        records, looks = [], _looks(self.max_epochs)
+        records, seen = [], looks(self.max_epochs)
 
         def watch(epoch, heads):
             bar.update()
-            if epoch in looks:
+            if epoch in seen:
                 values = evaluate_heads(data, heads, [first], penalty)
                 values = {f"train_{name}": v[0, 0] for name, v in values.items()}
                 records.append({"epoch": epoch, **values})
 
-        settings, start = self._training(seed), self._start(data, seed)
+        settings = self._training(seed)
+        start = self._start(data.features, data.n_classes, seed)
         weights = torch.tensor([float(penalty_weight)])
         with tqdm(total=self.max_epochs, unit="epoch", disable=not self.verbose) as bar:
             heads = train_heads(data, sets, penalty, weights, start, settings, watch)
@@ -319,13 +328,16 @@ class FineTuner(NeuralClassifier):
         self.history_ = pd.DataFrame(records)
         self.n_iter_ = self.max_epochs
         logits = data.features[first].cpu().numpy() @ self.coef_.T + self.intercept_
-        if len(np.unique(logits.argmax(1))) == 1:
+        self._warn_of_one_class(logits.argmax(1))
+
+    def _warn_of_one_class(self, predicted):
+        if len(np.unique(predicted)) == 1:
             warnings.warn(
                 f"{self._owner} predicts one class for every row that it was fitted "
                 "on, so its gaps are 0 for no merit. Try a smaller penalty_weight, "
                 "balance='cells', another lr or more max_epochs.",
                 ConstantPredictionWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
 
@@ -343,7 +355,7 @@ def _last_of_cells(owner, rows):
     return rows.subset(others), rows.subset(kept)
 
 
-def _looks(max_epochs):
+def looks(max_epochs):
     """Return the epochs after which the history gets a row."""
     step = -(-max_epochs // LOOKS)
     return {*range(step, max_epochs, step), max_epochs}

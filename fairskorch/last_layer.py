@@ -7,8 +7,9 @@ import torch
 
 from fairskorch import _preparation as prep
 from fairskorch import _settings
-from fairskorch._features import indexable
-from fairskorch._fine_tuning import FineTuner
+from fairskorch._features import indexable, take_rows
+from fairskorch._fine_tuning import FineTuner, looks
+from fairskorch._scopes import choose_parameters, train_part
 from fairskorch._validation import Interval, StrOptions, fit_context
 
 __all__ = ["FairLastLayerClassifier"]
@@ -36,6 +37,12 @@ class FairLastLayerClassifier(FineTuner):
         ``penalty__reduction`` and so on.
     penalty_weight : float, default=2.0
         Weight of the penalty, at least 0; for "mmf" in [0, 1].
+    scope : {"last_layer", "batch_norm", "all"} or callable, default="last_layer"
+        What is trained. ``"last_layer"`` works on features that are computed once. Else
+        a copy of the network is trained, with all other parameters, and statistics of
+        batch norm that belongs to none of them, as they are: ``"batch_norm"`` is batch
+        norm and the last layer, a callable gets the name of a parameter and says
+        whether it is trained.
     balance : {"cells", "weights"} or None, default="cells"
         ``"cells"`` draws as many rows of every cell of group and class as the smallest
         one has, once and without replacement. ``"weights"`` keeps all rows, and lets
@@ -49,6 +56,7 @@ class FairLastLayerClassifier(FineTuner):
         Start from random weights, or from those of the network's own last layer.
     n_draws : int, default=1
         Balanced draws; a layer is trained on each, and their coefficients are averaged.
+        Other scopes have one.
     head : str, default="auto"
         Name of the last linear layer among the network's modules. ``"auto"`` takes the
         one whose outputs the network returns.
@@ -65,7 +73,8 @@ class FairLastLayerClassifier(FineTuner):
     max_epochs : int, default=1000
         Passes over the rows.
     batch_size : "auto" or int, default="auto"
-        Largest number of rows in a batch; ``"auto"`` is all rows at once.
+        Largest number of rows in a batch; ``"auto"`` is all rows at once for the last
+        layer, and 128 for other scopes.
     precision : {"auto", "float32", "float64"}, default="auto"
         Type that the layer is trained in; ``"auto"`` is that of the features.
     device : "auto" or str, default="auto"
@@ -90,6 +99,8 @@ class FairLastLayerClassifier(FineTuner):
         those of one draw.
     estimator_ : estimator
         The fitted estimator around the network.
+    net_ : skorch.NeuralNet or None
+        The net around the copy that was trained, where `scope` is not "last_layer".
     head_ : str
         Name of the network's last linear layer.
     coef_ : ndarray of shape (n_classes, n_features)
@@ -144,6 +155,7 @@ class FairLastLayerClassifier(FineTuner):
     _parameter_constraints: dict = {
         **FineTuner._parameter_constraints,
         "penalty_weight": [Interval(Real, 0, None, closed="left")],
+        "scope": [StrOptions({"last_layer", "batch_norm", "all"}), callable],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [
             StrOptions({"auto"}),
@@ -157,6 +169,7 @@ class FairLastLayerClassifier(FineTuner):
         *,
         penalty="eo",
         penalty_weight=2.0,
+        scope="last_layer",
         balance="cells",
         class_weight="balanced",
         init="fresh",
@@ -176,6 +189,7 @@ class FairLastLayerClassifier(FineTuner):
         self.estimator = estimator
         self.penalty = penalty
         self.penalty_weight = penalty_weight
+        self.scope = scope
         self.balance = balance
         self.class_weight = class_weight
         self.init = init
@@ -244,10 +258,14 @@ class FairLastLayerClassifier(FineTuner):
                 rows = self._fit_estimator(
                     X, given_y, groups, sample_weight, rows, seed
                 )
-                self._fit_last_layer(X, rows, seed)
+                if self.scope == "last_layer":
+                    self._fit_last_layer(X, rows, seed)
+                else:
+                    self._fit_scope(X, rows, seed)
         return self
 
     def _fit_last_layer(self, X, rows, seed):
+        self.net_ = None
         everyone = np.arange(len(rows))
         sets = self._row_sets(rows, everyone, seed, self.n_draws)
         self._count(rows, sets[0].rows)
@@ -255,3 +273,50 @@ class FairLastLayerClassifier(FineTuner):
         data = self._cached(X, rows.subset(used))
         sets = [s._replace(rows=np.searchsorted(used, s.rows)) for s in sets]
         self._train_layer(data, sets, self.penalty_weight, seed)
+
+    def _fit_scope(self, X, rows, seed):
+        """Train a part of a copied network on the balanced rows."""
+        if self.n_draws > 1:
+            raise ValueError(
+                f"n_draws={self.n_draws} of {self._owner} averages last layers; with "
+                f"scope={self.scope!r} there is one draw."
+            )
+        (chosen,) = self._row_sets(rows, np.arange(len(rows)), seed, 1)
+        self._count(rows, chosen.rows)
+        self.device_ = _settings.pick_device(self._owner, self.device)
+        backbone = self._backbone()
+        X = take_rows(X, rows.index.numpy()[chosen.rows])
+        self.head_ = backbone.find_head(backbone.rows(X), self.head)
+        read = backbone.tunable_rows(X)
+        if not backbone.says_logits:
+            raise ValueError(
+                f"scope={self.scope!r} of {self._owner} trains the network on the "
+                "cross-entropy of its outputs, which must be logits of all classes."
+            )
+        self._learn_format(backbone)
+        part = rows.subset(chosen.rows)
+        read = read.labelled(part.y, part.groups, chosen.weight)
+        old = backbone.layer(self.head_).weight
+        n_classes = len(self.classes_)
+        module = backbone.with_head(
+            self.head_, *self._start(old.detach(), n_classes, seed)
+        )
+        choose_parameters(self._owner, module, self.scope, self.head_, self.init)
+        n_groups = 0 if self.groups_ is None else len(self.groups_)
+        params = {**self._params_of("penalty"), "n_groups": n_groups}
+        params = {} if self._penalty_class is None else params
+        self.net_, self.history_ = train_part(
+            module,
+            read,
+            (self._penalty_class, params, self.penalty_weight),
+            n_classes,
+            self._training(seed),
+            looks(self.max_epochs),
+            self.device_,
+        )
+        layer = self.net_.module_.get_submodule(self.head_)
+        self.coef_ = layer.weight.detach().cpu().numpy().copy()
+        self.intercept_ = layer.bias.detach().cpu().numpy().copy()
+        self.n_iter_ = self.max_epochs
+        predicted = [part.argmax(1).cpu() for part in self.net_.forward_iter(read)]
+        self._warn_of_one_class(torch.cat(predicted).numpy())

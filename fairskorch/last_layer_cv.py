@@ -302,7 +302,7 @@ class FairLastLayerClassifierCV(FineTuner):
             sets,
             self._built_penalty(data),
             torch.as_tensor(weights),
-            self._start(data, seed),
+            self._start(data.features, data.n_classes, seed),
             self._training(seed),
         )
         by_fold = (len(folds), self.n_draws)

@@ -63,8 +63,9 @@ ARROWS = {
         *("_neural", "_preparation", "_row_sets", "_settings", "_validation"),
         *("batches", "exceptions", "inputs", "rates"),
     },
+    "_scopes": {"torch", "numpy", "_building", "_validation", "monitor", "nets"},
     "last_layer": {
-        *("torch", "numpy", "_features", "_fine_tuning", "_preparation"),
+        *("torch", "numpy", "_features", "_fine_tuning", "_preparation", "_scopes"),
         *("_settings", "_validation"),
     },
     "_head_scores": {"torch", "numpy", "sklearn"},
