@@ -1,6 +1,7 @@
 """What the last-layer estimators share: rows, features and sets of rows to fit on."""
 
 import copy
+import logging
 import warnings
 from numbers import Integral, Real
 
@@ -25,6 +26,7 @@ from fairskorch._heads import (
     optimizer_settings,
     train_heads,
 )
+from fairskorch._marks import row_marks, share_found
 from fairskorch._neural import NeuralClassifier
 from fairskorch._row_sets import balanced_set
 from fairskorch._validation import (
@@ -38,6 +40,8 @@ from fairskorch.batches import GroupedRows
 from fairskorch.exceptions import ConstantPredictionWarning
 from fairskorch.inputs import refuse_items
 from fairskorch.rates import widest
+
+logger = logging.getLogger(__name__)
 
 #: Rows of the history at most, so that looking costs little.
 LOOKS = 20
@@ -182,8 +186,10 @@ class FineTuner(NeuralClassifier):
             Those to fine-tune on.
         """
         owner = self._owner
+        self.overlap_ = 0.0
         if isinstance(self.estimator, FrozenEstimator):
             self.estimator_ = self.estimator.estimator
+            self.overlap_ = None
             return rows
         rng = np.random.RandomState(seed)
         base, kept = prep.split_rows(
@@ -225,6 +231,7 @@ class FineTuner(NeuralClassifier):
         read = backbone.rows(X)
         self.head_ = backbone.find_head(read, self.head)
         self._learn_format(backbone)
+        self._report_overlap(backbone, read)
         features = backbone.features(read, self.head_).to(self.device_)
         if self.precision != "auto":
             features = features.to(getattr(torch, self.precision))
@@ -236,6 +243,22 @@ class FineTuner(NeuralClassifier):
         n_groups = 0 if self.groups_ is None else len(self.groups_)
         target, groups = rows.y.to(self.device_), rows.groups.to(self.device_)
         return HeadData(features, target, groups, len(self.classes_), n_groups)
+
+    def _report_overlap(self, backbone, read):
+        """Say how many of the rows that the network was trained on come again."""
+        if self.overlap_ is not None:
+            return
+        marks = getattr(backbone.classifier, "_marks", None)
+        again = row_marks(read) if isinstance(read, GroupedRows) else None
+        self.overlap_ = share_found(marks, again)
+        if self.overlap_ > 0:
+            logger.warning(
+                "%s is fitted on rows that its network was trained on: %.0f %% of "
+                "those come again. Their features fit their labels better than those "
+                "of new rows do.",
+                self._owner,
+                100 * self.overlap_,
+            )
 
     def _learn_format(self, backbone):
         """Take over what scikit-learn's estimators know of the columns of X."""

@@ -101,6 +101,10 @@ class FairLastLayerClassifier(FineTuner):
         The fitted estimator around the network.
     net_ : skorch.NeuralNet or None
         The net around the copy that was trained, where `scope` is not "last_layer".
+    overlap_ : float
+        Share of the rows that the network was trained on, of a sample of 512, that the
+        new layer was fitted on, too: 0 where `fit` kept them apart, nan where the
+        estimator cannot tell, as a plain skorch net. Above 0 it is also logged.
     head_ : str
         Name of the network's last linear layer.
     coef_ : ndarray of shape (n_classes, n_features)
@@ -294,6 +298,7 @@ class FairLastLayerClassifier(FineTuner):
                 "cross-entropy of its outputs, which must be logits of all classes."
             )
         self._learn_format(backbone)
+        self._report_overlap(backbone, read)
         part = rows.subset(chosen.rows)
         read = read.labelled(part.y, part.groups, chosen.weight)
         old = backbone.layer(self.head_).weight

@@ -119,6 +119,10 @@ class FairLastLayerClassifierCV(FineTuner):
         Rows that the last layer was trained on, after `balance`.
     estimator_ : estimator
         The fitted estimator around the network.
+    overlap_ : float
+        Share of the rows that the network was trained on, of a sample of 512, that the
+        new layer was fitted on, too: 0 where `fit` kept them apart, nan where the
+        estimator cannot tell, as a plain skorch net. Above 0 it is also logged.
     head_ : str
         Name of the network's last linear layer.
     history_ : DataFrame

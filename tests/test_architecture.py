@@ -47,9 +47,10 @@ ARROWS = {
         *("torch", "numpy", "pandas", "skorch", "_validation", "augment"),
         *("modules", "nets", "progress", "sampling"),
     },
+    "_marks": {"numpy"},
     "_neural": {
-        *("torch", "numpy", "sklearn", "_building", "_params", "_preparation"),
-        *("_settings", "batches", "exceptions", "inputs", "monitor"),
+        *("torch", "numpy", "sklearn", "_building", "_marks", "_params"),
+        *("_preparation", "_settings", "batches", "exceptions", "inputs", "monitor"),
     },
     "classifier": {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
@@ -60,7 +61,7 @@ ARROWS = {
     "_row_sets": {"numpy", "sklearn"},
     "_fine_tuning": {
         *("torch", "numpy", "pandas", "sklearn", "tqdm", "_features", "_heads"),
-        *("_neural", "_preparation", "_row_sets", "_settings", "_validation"),
+        *("_marks", "_neural", "_preparation", "_row_sets", "_settings", "_validation"),
         *("batches", "exceptions", "inputs", "rates"),
     },
     "_scopes": {"torch", "numpy", "_building", "_validation", "monitor", "nets"},

@@ -355,3 +355,39 @@ def test_the_module_goes_into_a_net(plain, table):
     again.fit(X, y)
     np.testing.assert_allclose(again.predict_proba(X), clf.predict_proba(X), atol=1e-5)
     assert GroupedRows(X).take(torch.tensor([0]))[0]["X"].shape == (1, 5)
+
+
+def test_rows_that_were_trained_on_are_reported(plain, table, caplog):
+    X, y, groups = table
+    clf = quick(plain).fit(X, y, groups)
+    assert clf.overlap_ > 0.2
+    assert "on rows that its network was trained on" in caplog.text
+    everything = quick(plain, balance=None).fit(X, y, groups)
+    assert everything.overlap_ == 1
+    caplog.clear()
+    new = np.random.default_rng(1).normal(size=X.shape)
+    assert quick(plain).fit(new, y, groups).overlap_ == 0
+    assert not caplog.text
+    base = FairNeuralClassifier(penalty=None, max_epochs=1)
+    params = {"max_epochs": 5, "random_state": 0}
+    assert FairLastLayerClassifier(base, **params).fit(X, y, groups).overlap_ == 0
+
+    half = FairNeuralClassifier(
+        penalty=None, max_epochs=3, validation_fraction=0, random_state=0
+    ).fit(X[:200], y[:200])
+    clf = quick(half, balance=None).fit(X[100:], y[100:], groups[100:])
+    assert abs(clf.overlap_ - 0.5) < 0.01
+    module = torch.nn.Linear(5, 2)
+    net = NeuralNetClassifier(module, verbose=0).initialize()
+    assert np.isnan(quick(net).fit(X, y, groups).overlap_)
+
+
+@pytest.mark.filterwarnings("ignore::fairskorch.exceptions.ConstantPredictionWarning")
+def test_images_that_were_trained_on_are_reported(images):
+    X, y, groups = images
+    fitted = FairNeuralClassifier(
+        penalty=None, max_epochs=1, validation_fraction=0, random_state=0
+    ).fit(X[:40], y[:40])
+    clf = quick(fitted, balance=None)
+    assert clf.fit(X[20:], y[20:], groups[20:]).overlap_ == 0.5
+    assert clf.fit(X[40:], y[40:], groups[40:]).overlap_ == 0
