@@ -61,8 +61,25 @@ class Backbone:
             )
         self.module = self.net.module_
 
-    def rows(self, X):
-        """Bring X into the rows that the network reads."""
+    def rows(self, X, numbers=None):
+        """Bring X into the rows that the network reads; all of it is checked.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor or Dataset
+        numbers : ndarray of int64, optional
+            Rows that are wanted; all if not given.
+
+        Returns
+        -------
+        rows : Dataset
+        """
+        rows = self._read(X)
+        if numbers is None or len(numbers) == len(rows):
+            return rows
+        return _subset(rows, numbers)
+
+    def _read(self, X):
         for step in self.steps:
             if step is not None and step != "passthrough":
                 X = step.transform(X)
@@ -74,10 +91,11 @@ class Backbone:
         )
         return GroupedRows(X, layout=layout)
 
-    def tunable_rows(self, X):
-        """Bring X into rows that the network can be trained on."""
-        rows = self.rows(X)
-        return rows if isinstance(rows, GroupedRows) else GroupedRows(rows.X)
+    def tunable_rows(self, X, numbers=None):
+        """Bring X into rows that the network can be trained on, as `rows` does."""
+        rows = self._read(X)
+        rows = rows if isinstance(rows, GroupedRows) else GroupedRows(rows.X)
+        return rows if numbers is None else rows.subset(numbers)
 
     def find_head(self, rows, name):
         """Return the name of the linear layer whose outputs the network returns.
@@ -118,8 +136,7 @@ class Backbone:
             )
             for label, part in found.items()
         ]
-        few = list(range(min(2, len(rows))))
-        part = rows.subset(few) if isinstance(rows, GroupedRows) else Subset(rows, few)
+        part = _subset(rows, np.arange(min(2, len(rows))))
         try:
             outputs = next(iter(self.net.forward_iter(part)))
         finally:
@@ -243,6 +260,12 @@ def take_rows(X, rows):
     if isinstance(X, list | tuple):
         return [X[i] for i in rows]
     return X[rows]
+
+
+def _subset(rows, numbers):
+    if isinstance(rows, GroupedRows):
+        return rows.subset(numbers)
+    return Subset(rows, numbers.tolist())
 
 
 def _returned(said, outputs):

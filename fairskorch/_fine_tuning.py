@@ -226,9 +226,7 @@ class FineTuner(NeuralClassifier):
         owner = self._owner
         self.device_ = _settings.pick_device(owner, self.device)
         backbone = self._backbone()
-        if len(rows) < _n_rows(X):
-            X = take_rows(X, rows.index.numpy())
-        read = backbone.rows(X)
+        read = backbone.rows(X, rows.index.numpy())
         self.head_ = backbone.find_head(read, self.head)
         self._learn_format(backbone)
         self._report_overlap(backbone, read)

@@ -7,7 +7,7 @@ import torch
 
 from fairskorch import _preparation as prep
 from fairskorch import _settings
-from fairskorch._features import indexable, take_rows
+from fairskorch._features import indexable
 from fairskorch._fine_tuning import FineTuner, looks
 from fairskorch._scopes import choose_parameters, train_part
 from fairskorch._validation import Interval, StrOptions, fit_context
@@ -289,9 +289,9 @@ class FairLastLayerClassifier(FineTuner):
         self._count(rows, chosen.rows)
         self.device_ = _settings.pick_device(self._owner, self.device)
         backbone = self._backbone()
-        X = take_rows(X, rows.index.numpy()[chosen.rows])
-        self.head_ = backbone.find_head(backbone.rows(X), self.head)
-        read = backbone.tunable_rows(X)
+        numbers = rows.index.numpy()[chosen.rows]
+        self.head_ = backbone.find_head(backbone.rows(X, numbers), self.head)
+        read = backbone.tunable_rows(X, numbers)
         if not backbone.says_logits:
             raise ValueError(
                 f"scope={self.scope!r} of {self._owner} trains the network on the "
