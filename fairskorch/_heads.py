@@ -223,10 +223,14 @@ class _Trainer:
             else:
                 loss = logits.new_zeros(()).expand(logits.shape[:3])
             values = self.penalty.head_values(logits, target, loss)
-        _, effect = penalty_slopes(
-            self.penalty, values.detach(), logits.detach(), members, self.memory
+        effect = penalty_slopes(
+            self.penalty,
+            values.detach(),
+            logits.detach(),
+            members,
+            self.penalty_share,
+            self.memory,
         )
-        effect *= self.penalty_share.unsqueeze(-1)
         (more,) = torch.autograd.grad(values, logits, effect)
         return slopes.add_(more)
 
@@ -309,7 +313,7 @@ def _evaluate(data, heads, rows, penalty):
             values = penalty.head_values(logits, target.unsqueeze(0), loss)
             cells = members[None, :known]
             statistic = statistic + head_statistics(penalty, values, cells)[0]
-    counts = counts.double().cpu().unflatten(1, (-1, data.n_classes))
+    counts = counts.cpu().double().unflatten(1, (-1, data.n_classes))
     counts = torch.cat([counts.sum(-1, keepdim=True), counts], dim=-1)
     found = {"loss": total / len(rows)}
     if penalty is not None:
@@ -319,7 +323,7 @@ def _evaluate(data, heads, rows, penalty):
     if data.n_groups > 1:
         metric = getattr(penalty, "metric", "equalized_odds_difference")
         found[metric] = from_counts(metric, counts[:, : data.n_groups])
-    return {name: value.double().cpu().numpy() for name, value in found.items()}
+    return {name: value.cpu().double().numpy() for name, value in found.items()}
 
 
 def optimizer_settings(kind, params, lr):

@@ -43,9 +43,10 @@ def penalty_slopes(
     values: Tensor,
     logits: Tensor,
     members: Tensor,
+    scale: Tensor,
     memory: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return the penalty of every head, and its derivative by the values of rows.
+) -> Tensor:
+    """Return the derivative of every head's penalty by the values of rows.
 
     Parameters
     ----------
@@ -56,13 +57,14 @@ def penalty_slopes(
         Those that the values belong to.
     members : Tensor of shape (n_sets, n_cells, n_rows)
         See `membership`; all 0 for rows that only fill up a set.
+    scale : Tensor of shape (n_heads,)
+        Factor on each head's penalty.
     memory : Tensor of shape (n_sets, n_heads, n_groups, n_classes, 1 + n_values), \
             optional
         Running sums, changed in place as in `GroupPenalty.penalise`.
 
     Returns
     -------
-    penalties : Tensor of shape (n_sets, n_heads)
     slopes : Tensor of the shape of values
     """
     summed = values if memory is None else penalty.remembered(values, logits)
@@ -70,9 +72,11 @@ def penalty_slopes(
     running = None
     if memory is not None:
         running = torch.add(statistic, memory, alpha=penalty.memory, out=memory)
-    number, effect = penalty.effect(statistic, running)
-    effect = effect.flatten(2, 3).transpose(1, 2).flatten(2)
-    return number, torch.bmm(members.mT, effect).view_as(values)
+    _, effect = penalty.effect(statistic, running)
+    # Scaled by cell, of which there are few, rather than by row.
+    effect = effect.flatten(2, 3) * scale[:, None, None]
+    effect = effect.transpose(1, 2).flatten(2)
+    return torch.bmm(members.mT, effect).view_as(values)
 
 
 def head_statistics(penalty: GroupPenalty, values: Tensor, members: Tensor) -> Tensor:
