@@ -3,7 +3,14 @@
 from importlib.metadata import version
 
 from fairskorch.classifier import FairNeuralClassifier
+from fairskorch.last_layer import FairLastLayerClassifier
+from fairskorch.last_layer_cv import FairLastLayerClassifierCV
 
-__all__ = ["FairNeuralClassifier", "__version__"]
+__all__ = [
+    "FairLastLayerClassifier",
+    "FairLastLayerClassifierCV",
+    "FairNeuralClassifier",
+    "__version__",
+]
 
 __version__ = version("fairskorch")

@@ -137,8 +137,7 @@ def _penalty_params(estimator, given, n_batches):
     if penalty is None:
         return {}
     known = signature_names(penalty) or []
-    memory = MEMORY if n_batches is None else min(MEMORY, max(0, 1 - 3 / n_batches))
-    defaults = {"memory": memory} if "memory" in known else {}
+    defaults = {"memory": default_memory(n_batches)} if "memory" in known else {}
     asked = {
         name.removeprefix("penalty__"): value
         for name, value in given.items()
@@ -147,6 +146,11 @@ def _penalty_params(estimator, given, n_batches):
     sizes = {"n_groups": len(estimator.groups_), "n_classes": len(estimator.classes_)}
     params = {**defaults, **asked, **sizes}
     return {f"penalty__{name}": value for name, value in params.items()}
+
+
+def default_memory(n_batches):
+    """Return the decay of running statistics where an epoch has so many batches."""
+    return MEMORY if n_batches is None else min(MEMORY, max(0, 1 - 3 / n_batches))
 
 
 def check_outputs(owner, net, rows, n_classes):

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fairskorch import _building, _settings
 from fairskorch import _preparation as prep
+from fairskorch._marks import SAMPLED, row_marks
 from fairskorch._params import NestedParams
 from fairskorch.batches import GroupedRows
 from fairskorch.exceptions import ConstantPredictionWarning
@@ -248,6 +249,8 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         self.net_ = net
         self.history_ = _building.history_frame(net)
         self.n_iter_ = len(self.history_)
+        if not partial:
+            self._marks = row_marks(rows, SAMPLED)
 
     def _correct_prior(self, rows, *, add):
         """Settle what `prior_correction` adds to logits; `add` rows to earlier ones."""

@@ -51,8 +51,8 @@ class NestedParams(BaseEstimator):
         -------
         self : estimator
         """
-        known = {name: v for name, v in params.items() if name in self._own_names()}
-        nested = {name: v for name, v in params.items() if "__" in name}
+        known = {name: v for name, v in params.items() if self._is_own(name)}
+        nested = {n: v for n, v in params.items() if "__" in n and n not in known}
         for name in params.keys() - known.keys() - nested.keys():
             if name in self._extra_names():
                 nested[name] = params[name]
@@ -61,6 +61,12 @@ class NestedParams(BaseEstimator):
         super().set_params(**known)
         vars(self).update(nested)
         return self
+
+    def _is_own(self, name):
+        """Tell names of the signature, and of estimators that are given there."""
+        own, part = self._own_names(), name.partition("__")[0]
+        inside = part != name and hasattr(getattr(self, part, None), "get_params")
+        return name in own or (part in own and inside)
 
     @classmethod
     def _own_names(cls):

@@ -205,8 +205,8 @@ def known_groups(owner, encoder, frame, *, name, new):
     return codes
 
 
-def split_rows(owner, fraction, rows, y, rng):
-    """Hold out rows for monitoring, the same share of every cell.
+def split_rows(owner, fraction, rows, y, rng, name="validation_fraction"):
+    """Hold out rows, the same share of every cell.
 
     Parameters
     ----------
@@ -219,6 +219,8 @@ def split_rows(owner, fraction, rows, y, rng):
     y : ndarray
         Classes of all rows that were given, which a splitter divides.
     rng : RandomState
+    name : str, default="validation_fraction"
+        What messages call the fraction.
 
     Returns
     -------
@@ -228,7 +230,8 @@ def split_rows(owner, fraction, rows, y, rng):
     if not isinstance(fraction, Real):
         # Rows of weight 0 were dropped since, so places differ from row numbers.
         numbers = rows.index.numpy()
-        parts = [np.isin(numbers, part) for part in _first_split(owner, fraction, y)]
+        split = _first_split(owner, fraction, y, name)
+        parts = [np.isin(numbers, part) for part in split]
         return tuple(rows.subset(np.flatnonzero(part)) for part in parts)
     if fraction == 0:
         return rows, None
@@ -248,20 +251,21 @@ def split_rows(owner, fraction, rows, y, rng):
     return rows.subset(np.sort(order[~held])), rows.subset(np.sort(order[held]))
 
 
-def _first_split(owner, splitter, y):
+def _first_split(owner, splitter, y, name):
     try:
         train, valid = next(iter(splitter.split(np.zeros(len(y)), y)))
     except ValueError as error:
+        given = ", or pass X_val, y_val, groups_val"
         raise ValueError(
-            f"The splitter given as validation_fraction of {owner} cannot split: "
-            f"{error}. It is called with X and y alone, since sensitive groups are no "
-            "cross-validation groups; hold out subjects with "
-            "sklearn.model_selection.PredefinedSplit, or pass X_val, y_val, groups_val."
+            f"The splitter given as {name} of {owner} cannot split: {error}. It is "
+            "called with X and y alone, since sensitive groups are no cross-validation "
+            "groups; hold out subjects with sklearn.model_selection.PredefinedSplit"
+            + (f"{given}." if name == "validation_fraction" else ".")
         ) from error
     if len(np.intersect1d(train, valid)) or len(train) == 0 or len(valid) == 0:
         raise ValueError(
-            f"The splitter given as validation_fraction of {owner} must give two "
-            "disjoint parts with at least one row each."
+            f"The splitter given as {name} of {owner} must give two disjoint "
+            "parts with at least one row each."
         )
     return train, valid
 

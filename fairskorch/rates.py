@@ -27,9 +27,10 @@ __all__ = [
     "true_positive_rates",
 ]
 
-#: Factor that makes a softmax the largest entry's, shared where several are largest.
-#: A power of two is exact; rates up to 1e13 stay finite in float32.
-SHARP = 2.0**80
+#: Factor that makes a softmax the largest entry's, shared where others are within about
+#: 1e-7 of it: rates of hard predictions are often equal up to rounding, which should not
+#: choose a group. A power of two is exact.
+SHARP = 2.0**24
 
 #: Below every rate times `SHARP`; twice it is finite in float32.
 ABSENT = -(2.0**126)
@@ -179,7 +180,7 @@ def gap_slopes(
 
     Parameters
     ----------
-    rates : Tensor of shape (n_groups, n_rates)
+    rates : Tensor of shape (..., n_groups, n_rates)
         nan where absent.
     signs : Tensor of shape (2, 1, 1)
         ``-SHARP`` and ``SHARP``; a constant, which the device should hold already.
@@ -188,25 +189,28 @@ def gap_slopes(
 
     Returns
     -------
-    value : scalar Tensor
+    value : Tensor of shape (...)
         The joined gaps.
-    slopes : Tensor of shape (n_groups, n_rates)
+    slopes : Tensor of shape (..., n_groups, n_rates)
         Derivative of the value; equal extremes share it.
     """
+    n_rates = rates.shape[-1]
+    if rates.ndim > 2:
+        signs = signs.view(2, *[1] * rates.ndim)
     # How far down and how far up: the largest of each are the two ends of a gap.
     ends = (rates * signs).nan_to_num_(ABSENT)
-    best = ends.amax(1, keepdim=True)
-    if reduction == "max" and rates.shape[1] > 1:
+    best = ends.amax(-2, keepdim=True)
+    if reduction == "max" and n_rates > 1:
         # Each end as the gap that it forms with the best other end.
-        gap = ends.add_(best.flip(0))
-        value = gap.amax().relu_()
-        shares = gap.view(2, -1).softmax(1)
+        gap = ends.add_(best.flip(0)).flatten(-2)
+        value = gap.amax((0, -1)).relu_()
+        shares = gap.softmax(-1)
     else:
-        value = best.sum(0).relu_().sum()
-        shares = ends.softmax(1).view(2, -1)
+        value = best.sum(0).relu_().sum((-2, -1))
+        shares = ends.softmax(-2).flatten(-2)
     slopes = shares.diff(dim=0).view(rates.shape)
     if reduction == "mean":
-        value, slopes = value / rates.shape[1], slopes / rates.shape[1]
+        value, slopes = value / n_rates, slopes / n_rates
     return value / SHARP, slopes
 
 

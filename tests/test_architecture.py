@@ -47,19 +47,38 @@ ARROWS = {
         *("torch", "numpy", "pandas", "skorch", "_validation", "augment"),
         *("modules", "nets", "progress", "sampling"),
     },
+    "_marks": {"numpy"},
     "_neural": {
-        *("torch", "numpy", "sklearn", "_building", "_params", "_preparation"),
-        *("_settings", "batches", "exceptions", "inputs", "monitor"),
+        *("torch", "numpy", "sklearn", "_building", "_marks", "_params"),
+        *("_preparation", "_settings", "batches", "exceptions", "inputs", "monitor"),
     },
     "classifier": {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
         *("_validation", "augment", "sampling"),
     },
+    "_features": {"torch", "numpy", "skorch", "sklearn", "batches"},
+    "_heads": {"torch", "numpy", "exceptions", "metrics", "penalties"},
+    "_row_sets": {"numpy", "sklearn"},
+    "_fine_tuning": {
+        *("torch", "numpy", "pandas", "sklearn", "tqdm", "_features", "_heads"),
+        *("_marks", "_neural", "_preparation", "_row_sets", "_settings", "_validation"),
+        *("batches", "exceptions", "inputs", "rates"),
+    },
+    "_scopes": {"torch", "numpy", "_building", "_validation", "monitor", "nets"},
+    "last_layer": {
+        *("torch", "numpy", "_features", "_fine_tuning", "_preparation", "_scopes"),
+        *("_settings", "_validation"),
+    },
+    "_head_scores": {"torch", "numpy", "sklearn"},
+    "last_layer_cv": {
+        *("torch", "numpy", "pandas", "sklearn", "_features", "_fine_tuning"),
+        *("_head_scores", "_heads", "_preparation", "_settings", "_validation"),
+    },
     "datasets": {
         *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"),
         *("_validation",),
     },
-    "__init__": {"classifier"},
+    "__init__": {"classifier", "last_layer", "last_layer_cv"},
 }
 
 

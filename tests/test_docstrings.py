@@ -7,7 +7,11 @@ import warnings
 import pytest
 from numpydoc.docscrape import ClassDoc, FunctionDoc
 
-from fairskorch import FairNeuralClassifier
+from fairskorch import (
+    FairLastLayerClassifier,
+    FairLastLayerClassifierCV,
+    FairNeuralClassifier,
+)
 
 MODULES = [
     "fairskorch",
@@ -83,12 +87,21 @@ def test_every_parameter_is_documented(name):
     assert documented == expected
 
 
+FITTED = {
+    "whole": lambda plain: plain,
+    "last": lambda plain: FairLastLayerClassifier(plain, max_epochs=2),
+    "search": lambda plain: FairLastLayerClassifierCV(plain, cv=2, max_epochs=2),
+}
+
+
 @pytest.mark.filterwarnings("ignore::fairskorch.exceptions.ConstantPredictionWarning")
-def test_fitted_attributes_are_the_documented_ones(table):
+@pytest.mark.parametrize("name", FITTED)
+def test_fitted_attributes_are_the_documented_ones(name, table):
     X, y, groups = table
-    clf = FairNeuralClassifier(max_epochs=1, random_state=0).fit(X, y, groups)
+    plain = FairNeuralClassifier(max_epochs=1, random_state=0)
+    clf = FITTED[name](plain).fit(X, y, groups)
     documented = set()
-    for attribute in ClassDoc(FairNeuralClassifier)["Attributes"]:
+    for attribute in ClassDoc(type(clf))["Attributes"]:
         documented |= {n.strip() for n in attribute.name.split(",")}
     present = {n for n in vars(clf) if n.endswith("_") and not n.startswith("_")}
     assert present | {"feature_names_in_"} == documented

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fairskorch import FairNeuralClassifier
+from fairskorch import FairLastLayerClassifier, FairNeuralClassifier
 from fairskorch.penalties import ALIASES
 
 EXPECTED = {
@@ -23,7 +23,12 @@ EXPECTED = {
 # Some checks train on noise, where one class for every row is a good answer.
 @pytest.mark.filterwarnings("ignore::fairskorch.exceptions.ConstantPredictionWarning")
 @parametrize_with_checks(
-    [FairNeuralClassifier(penalty=None)],
+    [
+        FairNeuralClassifier(penalty=None),
+        FairLastLayerClassifier(
+            FairNeuralClassifier(penalty=None), penalty=None, max_epochs=200, lr=0.1
+        ),
+    ],
     expected_failed_checks=lambda estimator: EXPECTED,
     xfail_strict=True,
 )

@@ -135,7 +135,10 @@ class GroupPenalty(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define values().")
 
     def compare(self, statistic: Tensor) -> Rates:
-        """Turn sums over cells into rates by group: ``(n_rates, n_groups)``."""
+        """Turn sums over cells into rates by group: ``(..., n_rates, n_groups)``.
+
+        Leading dimensions of the statistic, one entry for each of many heads, stay.
+        """
         raise TypeError(f"{type(self).__name__} does not define compare().")
 
     def join(self, rates: Tensor, present: Tensor) -> Tensor:
@@ -143,7 +146,7 @@ class GroupPenalty(nn.Module):
         return self.reduce(gaps(rates, present))
 
     def combine(self, task: Tensor, value: Tensor, weight: float | Tensor) -> Tensor:
-        """Join task loss and penalty: ``task + weight * value``."""
+        """Join task loss and penalty: ``task + weight * value``, linear in both."""
         if isinstance(weight, Tensor):
             return torch.addcmul(task, value, weight)
         return torch.add(task, value, alpha=weight)
@@ -186,6 +189,27 @@ class GroupPenalty(nn.Module):
     ) -> Tensor:
         """Return `values`; penalties on losses take the given ones instead."""
         return self.values(logits, target)
+
+    def head_values(self, logits: Tensor, target: Tensor, loss: Tensor) -> Tensor:
+        """Return `row_values` of many heads on the same rows.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (..., n_heads) or (..., n_heads, n_classes)
+            Outputs of all heads; of two classes the logit of class 1.
+        target : Tensor of shape (...), int64
+            Class codes.
+        loss : Tensor of shape (..., n_heads)
+            Task loss of each row under each head.
+
+        Returns
+        -------
+        values : Tensor of shape (..., n_heads, n_values)
+        """
+        rows = logits.flatten(0, loss.ndim - 1)
+        codes = target.unsqueeze(-1).expand_as(loss).flatten()
+        values = self.row_values(as_columns(rows), codes, loss.flatten())
+        return raise_half(values).view(*loss.shape, -1)
 
     @torch.no_grad()
     def new_memory(self) -> Tensor | None:
@@ -275,20 +299,20 @@ class GroupPenalty(nn.Module):
 
         Parameters
         ----------
-        statistic : Tensor of shape (n_groups, n_classes, 1 + n_values)
-            Sums of a batch.
+        statistic : Tensor of shape (..., n_groups, n_classes, 1 + n_values)
+            Sums of a batch, of one head or of many.
         running : Tensor of the same shape, optional
             Sums that give the value, as in `evaluate`.
 
         Returns
         -------
-        penalty : scalar Tensor
-        effect : Tensor of shape (n_groups, n_classes, n_values)
+        penalty : Tensor of shape (...)
+        effect : Tensor of shape (..., n_groups, n_classes, n_values)
         """
         with torch.enable_grad():
             statistic = statistic.detach().requires_grad_()
             value = self.evaluate(statistic, running)
-            (effect,) = torch.autograd.grad(value, statistic)
+            (effect,) = torch.autograd.grad(value.sum(), statistic)
         return value.detach(), effect[..., 1:]
 
     def gap_effect(
@@ -310,16 +334,16 @@ class GroupPenalty(nn.Module):
         """Return `effect` of the gap in mean value, whatever the class."""
         if statistic.shape[-1] > 2:
             return GroupPenalty.effect(self, statistic, running)
-        known = None if running is None else running.sum(1, keepdim=True)
-        value, effect = self.gap_effect(statistic.sum(1, keepdim=True), known)
-        return value, effect.expand(-1, self.n_classes, -1)
+        known = None if running is None else running.sum(-2, keepdim=True)
+        value, effect = self.gap_effect(statistic.sum(-2, keepdim=True), known)
+        return value, effect.expand(*effect.shape[:-2], self.n_classes, -1)
 
     def evaluate(self, statistic: Tensor, running: Tensor | None = None) -> Tensor:
         """Return the penalty of a complete statistic.
 
         Parameters
         ----------
-        statistic : Tensor of shape (n_groups, n_classes, 1 + n_values)
+        statistic : Tensor of shape (..., n_groups, n_classes, 1 + n_values)
             Sums that carry the gradient.
         running : Tensor of the same shape, optional
             Sums, those of `statistic` among them, that give the value: the gradient
@@ -327,7 +351,7 @@ class GroupPenalty(nn.Module):
 
         Returns
         -------
-        penalty : scalar Tensor
+        penalty : Tensor of shape (...)
         """
         rates, present = self.compare(statistic)
         if running is not None:
@@ -389,7 +413,7 @@ class GroupPenalty(nn.Module):
         """
         logits = raise_half(logits)
         if self.n_classes > 2:
-            return F.softmax(self.slope * logits, dim=1)
+            return F.softmax(self.slope * logits, dim=-1)
         # Half the operations of a softmax of which one column is kept.
         contrast = self.contrast
         if logits.dtype == torch.float64:

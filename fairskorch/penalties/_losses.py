@@ -39,6 +39,12 @@ class LossPenalty(GroupPenalty):
             return self.values(logits, target)
         return loss.unsqueeze(1)
 
+    def head_values(self, logits: Tensor, target: Tensor, loss: Tensor) -> Tensor:
+        """Return the losses of many heads."""
+        if type(self).row_values is not LossPenalty.row_values:
+            return super().head_values(logits, target, loss)
+        return loss.unsqueeze(-1)
+
     def compare(self, statistic: Tensor) -> Rates:
         """Mean loss by group: ``(1, n_groups)``."""
         return mean_values(statistic)
@@ -142,7 +148,7 @@ class MaxMinLoss(LossPenalty):
         self.over = over
 
     def compare(self, statistic: Tensor) -> Rates:
-        """Mean loss by group ``(1, n_groups)`` or by cell ``(1, n_cells)``."""
+        """Mean loss by group ``(..., 1, n_groups)`` or cell ``(..., 1, n_cells)``."""
         if self.over == "groups":
             return mean_values(statistic)
         return mean_values(statistic.flatten(-3, -2).unsqueeze(-2))
@@ -150,7 +156,7 @@ class MaxMinLoss(LossPenalty):
     def join(self, rates: Tensor, present: Tensor) -> Tensor:
         """Return the largest of at least two present means, else 0."""
         worst = rates.masked_fill(~present, -float("inf")).amax(-1)
-        return torch.where(present.sum(-1) >= 2, worst, 0.0).sum()
+        return torch.where(present.sum(-1) >= 2, worst, 0.0).sum(-1)
 
     def combine(self, task: Tensor, value: Tensor, weight: float | Tensor) -> Tensor:
         """Join task loss and penalty: ``(1 - weight) * task + weight * value``."""

@@ -113,11 +113,11 @@ class MinDiff(GroupPenalty):
         counts, values = statistic[..., :1], statistic[..., 1:]
         values = values.unflatten(-1, (n_scores, -1))
         first = self.n_classes - n_scores
-        # Cell (class c, score c): (n_groups, n_features, n_scores).
-        own = values[:, first:].diagonal(dim1=1, dim2=2)
-        own_counts = counts[:, first:].transpose(1, 2)
+        # Cell (class c, score c): (..., n_groups, n_features, n_scores).
+        own = values[..., first:, :, :].diagonal(dim1=-3, dim2=-2)
+        own_counts = counts[..., first:, :].transpose(-2, -1)
         rows = [
-            mean_values(torch.cat([count, value], dim=-1).unsqueeze(1))
+            mean_values(torch.cat([count, value], dim=-1).unsqueeze(-2))
             for count, value in zip(own_counts.unbind(-1), own.unbind(-1), strict=True)
         ]
         return Rates(
@@ -128,16 +128,17 @@ class MinDiff(GroupPenalty):
     def join(self, rates: Tensor, present: Tensor) -> Tensor:
         """Largest squared distance between two groups' mean features."""
         n_features = 2 * len(self.frequency)
-        means = rates.reshape(-1, n_features, self.n_groups).transpose(1, 2)
-        known = present.reshape(-1, n_features, self.n_groups)[:, 0]
+        means = rates.unflatten(-2, (-1, n_features)).transpose(-1, -2)
+        known = present.unflatten(-2, (-1, n_features))[..., 0, :]
         # Centred first, the products keep their digits; means of absent groups are 0.
-        shift = means.sum(1, keepdim=True) / known.sum(-1).clamp(min=1)[:, None, None]
+        n_known = known.sum(-1).clamp(min=1)[..., None, None]
+        shift = means.sum(-2, keepdim=True) / n_known
         means = torch.where(known.unsqueeze(-1), means - shift.detach(), 0.0)
-        products = means @ means.transpose(1, 2)
-        squares = products.diagonal(dim1=1, dim2=2)
-        distance = squares.unsqueeze(1) + squares.unsqueeze(2) - 2 * products
-        pair = known.unsqueeze(1) & known.unsqueeze(2)
-        largest = torch.where(pair, distance, 0.0).flatten(1).amax(-1).clamp(min=0)
+        products = means @ means.transpose(-1, -2)
+        squares = products.diagonal(dim1=-2, dim2=-1)
+        distance = squares.unsqueeze(-2) + squares.unsqueeze(-1) - 2 * products
+        pair = known.unsqueeze(-2) & known.unsqueeze(-1)
+        largest = torch.where(pair, distance, 0.0).flatten(-2).amax(-1).clamp(min=0)
         return self.reduce(largest)
 
     def violations(self, logits: Tensor, target: Tensor, groups: Tensor) -> Tensor:

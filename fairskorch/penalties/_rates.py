@@ -57,11 +57,20 @@ class RatePenalty(GroupPenalty):
             # Half rounds to even: at a tie class 0 is predicted.
             return values.round()
         classes = torch.arange(self.n_classes, device=logits.device)
-        return (logits.argmax(1, keepdim=True) == classes).to(values.dtype)
+        return (logits.argmax(-1, keepdim=True) == classes).to(values.dtype)
 
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         """Score each row: ``(n_samples, 1 or n_classes)``."""
         return self.scores(logits)
+
+    def head_values(self, logits: Tensor, target: Tensor, loss: Tensor) -> Tensor:
+        """Score the rows of many heads without a copy of their logits."""
+        if type(self).values is not RatePenalty.values:
+            return super().head_values(logits, target, loss)
+        if logits.ndim > loss.ndim:
+            return self.scores(logits)
+        scaled = logits if self.slope == 1 else self.slope * logits
+        return scaled.sigmoid().unsqueeze(-1)
 
 
 class DemographicParity(RatePenalty):
@@ -219,10 +228,10 @@ class EqualOpportunity(RatePenalty):
         self, statistic: Tensor, running: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Differentiate the gap of two classes in closed form."""
-        if statistic.shape[1:] != (2, 2) or self.rates == "joint":
+        if statistic.shape[-2:] != (2, 2) or self.rates == "joint":
             return super().effect(statistic, running)
-        positive = None if running is None else running[:, 1:]
-        value, effect = self.gap_effect(statistic[:, 1:], positive)
+        positive = None if running is None else running[..., 1:, :]
+        value, effect = self.gap_effect(statistic[..., 1:, :], positive)
         return value, F.pad(effect, (0, 0, 1, 0))
 
     def compare(self, statistic: Tensor) -> Rates:
@@ -293,7 +302,7 @@ class EqualizedOdds(RatePenalty):
         self, statistic: Tensor, running: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Differentiate the gaps of two classes in closed form."""
-        if statistic.shape[1:] != (2, 2) or self.rates == "joint":
+        if statistic.shape[-2:] != (2, 2) or self.rates == "joint":
             return super().effect(statistic, running)
         return self.gap_effect(statistic, running)
 

@@ -1,0 +1,385 @@
+"""What the last-layer estimators share: rows, features and sets of rows to fit on."""
+
+import copy
+import logging
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from fairskorch import _preparation as prep
+from fairskorch import _settings
+from fairskorch._features import Backbone, is_net, take_rows
+from fairskorch._heads import (
+    HeadData,
+    Settings,
+    evaluate_heads,
+    fresh_head,
+    optimizer_settings,
+    train_heads,
+)
+from fairskorch._marks import row_marks, share_found
+from fairskorch._neural import NeuralClassifier
+from fairskorch._row_sets import balanced_set
+from fairskorch._validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_nested_names,
+    signature_names,
+)
+from fairskorch.batches import GroupedRows
+from fairskorch.exceptions import ConstantPredictionWarning
+from fairskorch.inputs import refuse_items
+from fairskorch.rates import widest
+
+logger = logging.getLogger(__name__)
+
+#: Rows of the history at most, so that looking costs little.
+LOOKS = 20
+
+#: Parameters of an optimiser that the estimator has itself.
+OWN = ("params", "lr")
+
+
+class FineTuner(NeuralClassifier):
+    """Base of the estimators that fit a new last layer on a network's features."""
+
+    #: The net that was trained, where it is more than a last layer.
+    net_ = None
+
+    # Searches and splitters own the name `groups`; routing asks for the other.
+    __metadata_request__fit = {"groups": UNUSED}
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit"])],
+        "penalty": "no_validation",
+        "balance": [None, StrOptions({"cells", "weights"})],
+        "class_weight": [None, dict, StrOptions({"balanced"})],
+        "init": [StrOptions({"fresh", "warm"})],
+        "fine_tune_fraction": [
+            Interval(Real, 0, 1, closed="neither"),
+            HasMethods(["split", "get_n_splits"]),
+        ],
+        "optimizer": [callable],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "head": [str],
+        "precision": [StrOptions({"auto", "float32", "float64"})],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def predict_proba(self, X):
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor or Dataset
+            Rows of the kind that `estimator_` takes.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes), float64
+            Rows sum to 1; columns are in the order of `classes_`. They refer to the
+            population that was balanced by `balance` and `class_weight`.
+        """
+        check_is_fitted(self, "coef_")
+        return torch.softmax(self._logits_of(X), dim=1).numpy()
+
+    def to_module(self):
+        """Return the network with its new last layer, on its own.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            A copy in eval mode, on the device of the network. It takes what the
+            wrapped network takes and returns what that returns: logits, or what the
+            network makes of them.
+        """
+        check_is_fitted(self, "coef_")
+        if self.net_ is not None:
+            return copy.deepcopy(self.net_.module_).eval()
+        weight, bias = map(torch.as_tensor, (self.coef_, self.intercept_))
+        return self._backbone().with_head(self.head_, weight, bias)
+
+    def _backbone(self):
+        return Backbone(self._owner, self.estimator_)
+
+    def _logits_of(self, X):
+        backbone = self._backbone()
+        if self.net_ is not None:
+            parts = self.net_.forward_iter(backbone.tunable_rows(X))
+            return torch.cat([part.cpu() for part in parts]).double()
+        features = backbone.features(backbone.rows(X), self.head_)
+        # Float64 keeps what a row says apart from the rows beside it.
+        features = features.to(widest(features.device))
+        weight, bias = (
+            torch.as_tensor(part).to(features) for part in (self.coef_, self.intercept_)
+        )
+        return torch.addmm(bias, features, weight.T).cpu().double()
+
+    def _coded_rows(self, X, y, groups, sample_weight, weight):
+        """Check all but X, learn classes and groups, and code the rows.
+
+        Returns
+        -------
+        rows : GroupedRows
+            Rows of sample weight above 0, without their X; `index` numbers them.
+        y : ndarray
+            Classes of all rows, for a splitter.
+        """
+        owner = self._owner
+        self._penalty_class = _settings.find_penalty(owner, self.penalty, weight)
+        self._check_names()
+        refuse_items(X, owner)
+        if isinstance(X, Dataset):
+            y, groups = prep.read_items(owner, X, y, groups)
+        if groups is None and self._penalty_class is not None:
+            raise ValueError(prep.missing_groups_message(owner, self.penalty))
+        n_rows = _n_rows(X)
+        rows = GroupedRows(np.empty((n_rows, 0), dtype=np.float32))
+        y = prep.checked_target(owner, y, n_rows)
+        self.classes_, codes = prep.encode_classes(owner, y)
+        self._encoder = self.groups_ = self.group_counts_ = group_codes = None
+        if groups is not None:
+            frame = prep.checked_groups(owner, groups, rows)
+            self._encoder, group_codes = prep.learn_groups(owner, frame, self.penalty)
+            self.groups_ = self._encoder.labels_
+        weight = prep.checked_weight(owner, sample_weight, n_rows)
+        rows = rows.labelled(codes, group_codes, weight)
+        if weight is not None and not weight.all():
+            rows = rows.subset(np.flatnonzero(weight))
+        return rows, y
+
+    def _check_names(self):
+        given = self._extra_names()
+        penalty = self._penalty_class
+        known = signature_names(penalty) if penalty else None
+        optimizer = signature_names(self.optimizer)
+        parts = {
+            "penalty": known and [n for n in known if not n.startswith("n_")],
+            "optimizer": optimizer and [n for n in optimizer if n not in OWN],
+        }
+        check_nested_names(self._owner, given, parts, self._own_names())
+
+    def _params_of(self, part):
+        names = [n for n in self._extra_names() if n.startswith(f"{part}__")]
+        return {n.removeprefix(f"{part}__"): getattr(self, n) for n in names}
+
+    def _fit_estimator(self, X, y, groups, sample_weight, rows, seed):
+        """Fit the wrapped estimator on rows that are not kept, or take it as it is.
+
+        Returns
+        -------
+        rows : GroupedRows
+            Those to fine-tune on.
+        """
+        owner = self._owner
+        self.overlap_ = 0.0
+        if isinstance(self.estimator, FrozenEstimator):
+            self.estimator_ = self.estimator.estimator
+            self.overlap_ = None
+            return rows
+        rng = np.random.RandomState(seed)
+        base, kept = prep.split_rows(
+            owner, self.fine_tune_fraction, rows, y, rng, "fine_tune_fraction"
+        )
+        if kept is None:
+            base, kept = _last_of_cells(owner, rows)
+        estimator = clone(self.estimator)
+        if estimator.get_params().get("random_state", 0) is None:
+            estimator.set_params(random_state=rng.randint(np.iinfo(np.int32).max))
+        numbers = base.index.numpy()
+        given = {}
+        if groups is not None and has_fit_parameter(estimator, "sensitive_features"):
+            frame = prep.checked_groups(owner, groups, y)
+            given["sensitive_features"] = take_rows(frame, numbers)
+        if sample_weight is not None and has_fit_parameter(estimator, "sample_weight"):
+            given["sample_weight"] = np.asarray(sample_weight)[numbers]
+        if isinstance(X, Dataset):
+            self.estimator_ = estimator.fit(take_rows(X, numbers))
+            return kept
+        # A plain skorch classifier has no labels, only codes.
+        labels = base.y.numpy() if is_net(estimator) else y[numbers]
+        self.estimator_ = estimator.fit(take_rows(X, numbers), labels, **given)
+        return kept
+
+    def _cached(self, X, rows):
+        """Find the head and compute the features of some rows, once.
+
+        Returns
+        -------
+        data : HeadData
+            Features and codes in the order of `rows`.
+        """
+        owner = self._owner
+        self.device_ = _settings.pick_device(owner, self.device)
+        backbone = self._backbone()
+        read = backbone.rows(X, rows.index.numpy())
+        self.head_ = backbone.find_head(read, self.head)
+        self._learn_format(backbone)
+        self._report_overlap(backbone, read)
+        features = backbone.features(read, self.head_).to(self.device_)
+        if self.precision != "auto":
+            features = features.to(getattr(torch, self.precision))
+        if not bool(torch.isfinite(features).all()):
+            raise ValueError(
+                f"The features that {owner} gets from the network are not finite: it "
+                "holds or computes NaN or infinity for some rows."
+            )
+        n_groups = 0 if self.groups_ is None else len(self.groups_)
+        target, groups = rows.y.to(self.device_), rows.groups.to(self.device_)
+        return HeadData(features, target, groups, len(self.classes_), n_groups)
+
+    def _report_overlap(self, backbone, read):
+        """Say how many of the rows that the network was trained on come again."""
+        if self.overlap_ is not None:
+            return
+        marks = getattr(backbone.classifier, "_marks", None)
+        again = row_marks(read) if isinstance(read, GroupedRows) else None
+        self.overlap_ = share_found(marks, again)
+        if self.overlap_ > 0:
+            logger.warning(
+                "%s is fitted on rows that its network was trained on: %.0f %% of "
+                "those come again. Their features fit their labels better than those "
+                "of new rows do.",
+                self._owner,
+                100 * self.overlap_,
+            )
+
+    def _learn_format(self, backbone):
+        """Take over what scikit-learn's estimators know of the columns of X."""
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                delattr(self, name)
+            for part in (*backbone.steps[:1], self.estimator_):
+                if hasattr(part, name):
+                    setattr(self, name, getattr(part, name))
+                    break
+
+    def _row_sets(self, rows, numbers, seed, n_draws):
+        """Balance some rows, by one draw or several; see `balanced_set`."""
+        rng = np.random.RandomState(seed)
+        n_groups = None if self.groups_ is None else len(self.groups_)
+        arguments = (self.balance, self.class_weight, self.classes_, n_groups, rng)
+        try:
+            return [balanced_set(rows, numbers, *arguments) for _ in range(n_draws)]
+        except ValueError as error:
+            raise ValueError(f"{self._owner}: {error}") from error
+
+    def _count(self, rows, numbers):
+        """Count the rows that a head is fitted on, and warn of empty cells."""
+        if self._encoder is None:
+            return
+        self.group_counts_ = prep.count_rows(
+            self._encoder,
+            rows.groups.numpy()[numbers],
+            self.classes_,
+            rows.y.numpy()[numbers],
+        )
+        if self.penalty is not None:
+            prep.warn_of_empty_cells(self._owner, self.group_counts_)
+
+    def _built_penalty(self, data):
+        if self._penalty_class is None:
+            return None
+        penalty = self._penalty_class(
+            data.n_groups, data.n_classes, **self._params_of("penalty")
+        )
+        return penalty.to(data.features.device, data.features.dtype)
+
+    def _start(self, features, n_classes, seed):
+        """Return the weights that heads start from."""
+        if self.init == "fresh":
+            return fresh_head(features.shape[1], n_classes, seed, features)
+        layer = self._backbone().layer(self.head_)
+        weight = layer.weight.detach()
+        bias = layer.bias
+        bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+        if len(weight) == 1 and n_classes == 2:
+            # The logit of class 1 alone.
+            weight = torch.cat([torch.zeros_like(weight), weight])
+            bias = torch.cat([torch.zeros_like(bias), bias])
+        if len(weight) != n_classes:
+            raise ValueError(
+                f"init='warm' of {self._owner} starts from a last layer of "
+                f"{len(weight)} outputs, and y has {n_classes} classes; use "
+                "init='fresh'."
+            )
+        return weight, bias
+
+    def _training(self, seed):
+        params = optimizer_settings(
+            self.optimizer, self._params_of("optimizer"), self.lr
+        )
+        size = None if self.batch_size == "auto" else self.batch_size
+        return Settings(self.optimizer, params, self.max_epochs, size, seed)
+
+    def _train_layer(self, data, sets, penalty_weight, seed):
+        """Train the layer that is kept: the mean of those of all sets."""
+        penalty = self._built_penalty(data)
+        first = sets[0].rows
+        records, seen = [], looks(self.max_epochs)
+
+        def watch(epoch, heads):
+            bar.update()
+            if epoch in seen:
+                values = evaluate_heads(data, heads, [first], penalty)
+                values = {f"train_{name}": v[0, 0] for name, v in values.items()}
+                records.append({"epoch": epoch, **values})
+
+        settings = self._training(seed)
+        start = self._start(data.features, data.n_classes, seed)
+        weights = torch.tensor([float(penalty_weight)])
+        with tqdm(total=self.max_epochs, unit="epoch", disable=not self.verbose) as bar:
+            heads = train_heads(data, sets, penalty, weights, start, settings, watch)
+        weight, bias = (part.mean(0)[..., 0].cpu() for part in heads)
+        self.coef_, self.intercept_ = weight.numpy(), bias[:, 0].numpy()
+        self.history_ = pd.DataFrame(records)
+        self.n_iter_ = self.max_epochs
+        logits = data.features[first].cpu().numpy() @ self.coef_.T + self.intercept_
+        self._warn_of_one_class(logits.argmax(1))
+
+    def _warn_of_one_class(self, predicted):
+        if len(np.unique(predicted)) == 1:
+            warnings.warn(
+                f"{self._owner} predicts one class for every row that it was fitted "
+                "on, so its gaps are 0 for no merit. Try a smaller penalty_weight, "
+                "balance='cells', another lr or more max_epochs.",
+                ConstantPredictionWarning,
+                stacklevel=7,
+            )
+
+
+def _last_of_cells(owner, rows):
+    """Keep the last row of every cell that has two, where a share of rows is none."""
+    cell = (rows.groups * (rows.y.max() + 1) + rows.y).numpy()
+    _, last, counts = np.unique(cell[::-1], return_index=True, return_counts=True)
+    kept = np.sort(len(cell) - 1 - last[counts > 1])
+    if not len(kept):
+        raise ValueError(
+            f"{owner} keeps no row of {len(rows)} for fine-tuning: no cell of group "
+            "and class has two. Give more rows."
+        )
+    others = np.setdiff1d(np.arange(len(cell)), kept)
+    return rows.subset(others), rows.subset(kept)
+
+
+def looks(max_epochs):
+    """Return the epochs after which the history gets a row."""
+    step = -(-max_epochs // LOOKS)
+    return {*range(step, max_epochs, step), max_epochs}
+
+
+def _n_rows(X):
+    return X.shape[0] if getattr(X, "shape", ()) else len(X)
