@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 #: Factor that makes a softmax the largest entry's, shared where others are within about
-#: 1e-7 of it: rates of hard predictions are often equal up to rounding, which should not
-#: choose a group. A power of two is exact.
+#: 1e-7 of it: rates of hard predictions are often equal up to rounding, which should
+#: not choose a group. A power of two is exact.
 SHARP = 2.0**24
 
 #: Below every rate times `SHARP`; twice it is finite in float32.
