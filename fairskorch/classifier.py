@@ -97,7 +97,7 @@ class FairNeuralClassifier(NeuralClassifier):
         Whether training steps on CUDA run as a CUDA graph, which spares the work of
         the host. ``"auto"`` does so in fits of 200 steps and more. A step that cannot
         be captured, or one with a hook inside (callbacks that look at batches or
-        gradients), runs one kernel after another; it is logged why.
+        gradients), runs one kernel after another; True logs why. See :ref:`speed`.
     random_state : int, RandomState or None, default=None
         Seeds initial weights, batches, dropout and the held-out rows. Generators of
         the caller are left as they are.

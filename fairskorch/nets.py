@@ -203,8 +203,11 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Build the penalty from its class and its double-underscore parameters."""
         self.penalty_ = None
         self.penalty_memory_ = None
-        self._ramped_weight = torch.zeros(
-            (), dtype=DTYPES[self.precision], device=self.device
+        # At full weight until an epoch sets the ramp, for who takes single steps.
+        self._ramped_weight = torch.tensor(
+            float(self.penalty_weight),
+            dtype=DTYPES[self.precision],
+            device=self.device,
         )
         if self.penalty is not None:
             penalty = self.initialized_instance(

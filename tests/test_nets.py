@@ -300,6 +300,19 @@ def test_the_sample_of_training_rows_is_as_large_as_the_held_out_part(table):
     assert 35 <= sizes[0] <= 45
 
 
+def test_a_single_step_has_the_penalty_at_full_weight(coded):
+    X, y, groups = coded
+    rows = GroupedRows(X, y, groups)
+    losses = []
+    for weight in (0, 2.0):
+        torch.manual_seed(0)
+        net = make(penalty_weight=weight, penalty_warmup=5).initialize()
+        fields, target = next(iter(net.get_iterator(rows, training=True)))
+        loss = net.get_loss(net.infer(fields), target, X=fields, training=True)
+        losses.append(loss.item())
+    assert losses[1] > losses[0]
+
+
 def test_a_loss_that_is_not_finite_stops_the_net(coded):
     X, y, groups = coded
     with pytest.raises(NonFiniteLossError, match="epoch 1"):
