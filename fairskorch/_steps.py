@@ -191,7 +191,7 @@ class CapturedSteps:
         groups = optimizer.param_groups
         places = [part.clone() for part in staged]
         graph = torch.cuda.CUDAGraph()
-        generator = torch.cuda.default_generators[self.device.index or 0]
+        generator = torch.cuda.default_generators[self.stream.device.index]
         # A capture that fails leaves the generator in the midst of it.
         kept = generator.clone_state()
         floats = [group["lr"] for group in groups]
