@@ -59,7 +59,10 @@ class Backbone:
                 f"estimator of {owner} is frozen and its network is not initialised; "
                 "fit it first, or pass it without FrozenEstimator."
             )
-        self.module = self.net.module_
+        self.module = uncompiled(self.net.module_)
+        if self.module is not self.net.module_:
+            # What was compiled has no room for those who listen to its layers.
+            self.net = _with_module(self.net, self.module)
 
     def rows(self, X, numbers=None):
         """Bring X into the rows that the network reads; all of it is checked.
@@ -237,6 +240,11 @@ class Backbone:
         return module.eval()
 
 
+def uncompiled(module):
+    """Return the network that `torch.compile` was given, else the network itself."""
+    return getattr(module, "_orig_mod", module)
+
+
 def is_net(estimator):
     """Tell a plain skorch net from an estimator around one."""
     return isinstance(estimator, NeuralNet)
@@ -266,6 +274,14 @@ def _subset(rows, numbers):
     if isinstance(rows, GroupedRows):
         return rows.subset(numbers)
     return Subset(rows, numbers.tolist())
+
+
+def _with_module(net, module):
+    """Return a net that shares all with another one except for its module."""
+    # A plain copy: skorch's own would copy the weights too.
+    other = object.__new__(type(net))
+    vars(other).update(vars(net), module_=module)
+    return other
 
 
 def _returned(said, outputs):

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from fairskorch import _preparation as prep
 from fairskorch import _settings
-from fairskorch._features import Backbone, is_net, take_rows
+from fairskorch._features import Backbone, is_net, take_rows, uncompiled
 from fairskorch._heads import (
     HeadData,
     Settings,
@@ -108,7 +108,7 @@ class FineTuner(NeuralClassifier):
         """
         check_is_fitted(self, "coef_")
         if self.net_ is not None:
-            return copy.deepcopy(self.net_.module_).eval()
+            return copy.deepcopy(uncompiled(self.net_.module_)).eval()
         weight, bias = map(torch.as_tensor, (self.coef_, self.intercept_))
         return self._backbone().with_head(self.head_, weight, bias)
 

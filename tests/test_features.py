@@ -1,6 +1,7 @@
 """The last layer is found in networks of many kinds, and its inputs are its inputs."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -270,3 +271,22 @@ def test_warm_start_needs_as_many_classes(table):
         tuned(fitted, init="warm").fit(X, three, groups)
     fresh = tuned(fitted, lr=1e-3).fit(X, three, groups)
     assert fresh.predict_proba(X).shape == (400, 3)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+def test_a_compiled_network_gives_the_features_of_the_network_in_it(table):
+    X, y, groups = table
+    settings = {"penalty": None, "max_epochs": 1, "random_state": 0, "device": "cpu"}
+    compiled = {"compile": True, "compile__backend": "eager"}
+    found = []
+    for more in ({}, compiled):
+        network = FairNeuralClassifier(**settings, **more).fit(X, y)
+        clf = FairLastLayerClassifier(
+            FrozenEstimator(network), max_epochs=3, random_state=0
+        )
+        clf.fit(X, y, groups)
+        found.append(clf)
+    np.testing.assert_allclose(*(clf.coef_ for clf in found), atol=1e-6)
+    module = found[1].to_module()
+    assert type(module) is type(found[0].to_module())
+    pickle.loads(pickle.dumps(found[1])).predict(X[:2])
