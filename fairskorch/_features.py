@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from fairskorch.batches import GroupedRows
+from fairskorch.modules import uncompiled
 
 #: What a network may do with the outputs of its head: each leaves the probabilities
 #: that are meant as they are.
@@ -238,11 +239,6 @@ class Backbone:
         module = copy.deepcopy(self.module)
         module.set_submodule(head, new)
         return module.eval()
-
-
-def uncompiled(module):
-    """Return the network that `torch.compile` was given, else the network itself."""
-    return getattr(module, "_orig_mod", module)
 
 
 def is_net(estimator):

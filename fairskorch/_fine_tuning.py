@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from fairskorch import _preparation as prep
 from fairskorch import _settings
-from fairskorch._features import Backbone, is_net, take_rows, uncompiled
+from fairskorch._features import Backbone, is_net, take_rows
 from fairskorch._heads import (
     HeadData,
     Settings,
@@ -39,6 +39,7 @@ from fairskorch._validation import (
 from fairskorch.batches import GroupedRows
 from fairskorch.exceptions import ConstantPredictionWarning
 from fairskorch.inputs import refuse_items
+from fairskorch.modules import uncompiled
 from fairskorch.rates import widest
 
 logger = logging.getLogger(__name__)

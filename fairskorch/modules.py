@@ -141,6 +141,11 @@ class ResNet18(nn.Module):
         return self.head(self.stages(self.stem(X)).mean(dim=(2, 3)))
 
 
+def uncompiled(module):
+    """Return the network that `torch.compile` was given, else the network itself."""
+    return getattr(module, "_orig_mod", module)
+
+
 class _ResidualBlock(nn.Module):
     """Two convolutions and a path around them."""
 

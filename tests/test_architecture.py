@@ -56,13 +56,13 @@ ARROWS = {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
         *("_validation", "augment", "sampling"),
     },
-    "_features": {"torch", "numpy", "skorch", "sklearn", "batches"},
+    "_features": {"torch", "numpy", "skorch", "sklearn", "batches", "modules"},
     "_heads": {"torch", "numpy", "exceptions", "metrics", "penalties"},
     "_row_sets": {"numpy", "sklearn"},
     "_fine_tuning": {
         *("torch", "numpy", "pandas", "sklearn", "tqdm", "_features", "_heads"),
         *("_marks", "_neural", "_preparation", "_row_sets", "_settings", "_validation"),
-        *("batches", "exceptions", "inputs", "rates"),
+        *("batches", "exceptions", "inputs", "modules", "rates"),
     },
     "_scopes": {"torch", "numpy", "_building", "_validation", "monitor", "nets"},
     "last_layer": {
