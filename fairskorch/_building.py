@@ -113,6 +113,7 @@ def _arguments(estimator, epochs, n_batches):
         "precision": e.precision_,
         "capture": e.capture,
         "monitor": e.monitor,
+        "monitor_metrics": e.monitor_metrics,
         "callbacks": callbacks,
         "callbacks__print_log": None,
         "classes": np.arange(len(e.classes_)),

@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
-from fairskorch import _building, _settings
+from fairskorch import _attributes, _building, _settings
 from fairskorch import _preparation as prep
 from fairskorch._marks import SAMPLED, row_marks
 from fairskorch._params import NestedParams
@@ -30,6 +30,9 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
     and a `fit` made of these steps: `_training_rows`, `_settle`, and, inside
     randomness of its own, `_held_out_rows` and `_train`.
     """
+
+    # Parameters that a derived class need not have.
+    monitor_metrics = monitor_attributes = penalty_attributes = None
 
     def predict_proba(self, X):
         """Return the probability of each class.
@@ -122,6 +125,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             keep = np.flatnonzero(weight)
             rows, y, weight = rows.subset(keep), y[keep], weight[keep]
             frame = None if frame is None else frame.iloc[keep].reset_index(drop=True)
+        frame, attributes = self._columns(frame, keep=going_on and partial)
         if going_on:
             if classes is not None:
                 prep.check_same(owner, "classes", self.classes_, np.unique(classes))
@@ -135,7 +139,31 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         if class_weight is not None:
             class_weight = class_weight[codes]
             weight = class_weight if weight is None else weight * class_weight
-        return rows.labelled(codes, group_codes, weight), given_y
+        return rows.labelled(codes, group_codes, weight, attributes), given_y
+
+    def _columns(self, frame, keep):
+        """Divide sensitive features into those of the groups and codes of others."""
+        owner = self._owner
+        _attributes.check_metrics(
+            owner, self.monitor_metrics, self.monitor, frame is not None
+        )
+        _attributes.check_attributes(owner, self._named_columns(), frame)
+        if not keep:
+            watched = self.monitor_attributes
+            self._watched = _attributes.learn_attributes(frame, watched)
+        return self._coded(frame)
+
+    def _named_columns(self):
+        names = ("penalty_attributes", "monitor_attributes")
+        return {name: getattr(self, name) for name in names}
+
+    def _coded(self, frame):
+        """Return the columns of the groups, and the codes of what is monitored."""
+        if frame is None:
+            return None, None
+        codes = _attributes.code_attributes(frame, self._watched)
+        wanted = self.penalty_attributes
+        return (frame if wanted is None else frame[list(wanted)]), codes
 
     def _code_groups(self, frame, codes, going_on, partial):
         """Learn the groups, or demand those that were learnt, and count their rows."""
@@ -208,13 +236,15 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         rows = GroupedRows(X, layout=layout)
         y = prep.checked_target(owner, y_val, len(rows), name="y_val")
         codes = prep.encode_known(owner, y, self.classes_, name="y_val")
-        group_codes = None
+        group_codes = attributes = None
         if groups_val is not None and self._encoder is not None:
             frame = prep.checked_groups(owner, groups_val, rows, name="groups_val")
+            _attributes.check_attributes(owner, self._named_columns(), frame)
+            frame, attributes = self._coded(frame)
             group_codes = prep.known_groups(
                 owner, self._encoder, frame, name="groups_val", new="warn"
             )
-        return rows.labelled(codes, group_codes, None)
+        return rows.labelled(codes, group_codes, None, attributes)
 
     def _settle(self, *, epochs, ramp, going_on):
         """Decide what is "auto", and return the seed of this call."""

@@ -35,6 +35,14 @@ class GroupedRows(SkorchDataset):
         Weights of rows in the task loss.
     layout : {"first", "last", "gray"}, default="first"
         Where images have their channels; ``"gray"`` images have no such dimension.
+    attributes : dict of str to array-like of shape (n_samples,), optional
+        Codes of further groupings of the rows, -1 where unknown: they are monitored
+        and nothing else.
+
+    Attributes
+    ----------
+    penalty_rows : GroupedRows or None
+        Rows that the penalty is computed on in the place of these.
 
     Examples
     --------
@@ -46,7 +54,12 @@ class GroupedRows(SkorchDataset):
     torch.Size([1, 1]) tensor([-1]) tensor([1])
     """
 
-    def __init__(self, X, y=None, groups=None, weight=None, *, layout="first"):
+    #: None unless `paired` says otherwise.
+    penalty_rows = None
+
+    def __init__(
+        self, X, y=None, groups=None, weight=None, *, layout="first", attributes=None
+    ):
         self.source = Source(X, layout)
         n_rows = len(self.source)
         self.index = torch.arange(n_rows)
@@ -54,6 +67,7 @@ class GroupedRows(SkorchDataset):
         self.y = _codes(y, n_rows, 0)
         self.groups = _codes(groups, n_rows, UNKNOWN)
         self.weight = _weights(weight)
+        self.attributes = _named_codes(attributes, n_rows)
 
     @property
     def X(self):
@@ -88,7 +102,24 @@ class GroupedRows(SkorchDataset):
         part.y = self.y[rows]
         part.groups = self.groups[rows]
         part.weight = None if self.weight is None else self.weight[rows]
+        part.attributes = {k: codes[rows] for k, codes in self.attributes.items()}
         return part
+
+    def paired(self, penalty_rows):
+        """Return the same rows, with others that the penalty is computed on.
+
+        Parameters
+        ----------
+        penalty_rows : GroupedRows
+            Rows that the task loss never sees.
+
+        Returns
+        -------
+        rows : GroupedRows
+        """
+        rows = copy.copy(self)
+        rows.penalty_rows = penalty_rows
+        return rows
 
     def followed_by(self, other):
         """Return these rows and then those of another part of the same data.
@@ -107,9 +138,13 @@ class GroupedRows(SkorchDataset):
         for name in ("index", "y", "groups"):
             setattr(rows, name, torch.cat([getattr(self, name), getattr(other, name)]))
         rows.weight = None
+        rows.attributes = {
+            name: torch.cat([codes, other.attributes[name]])
+            for name, codes in self.attributes.items()
+        }
         return rows
 
-    def labelled(self, y, groups, weight):
+    def labelled(self, y, groups, weight, attributes=None):
         """Return the same rows with other codes and weights.
 
         Parameters
@@ -120,6 +155,8 @@ class GroupedRows(SkorchDataset):
             Group codes, -1 where unknown.
         weight : array-like of shape (n_samples,) or None
             Weights of rows in the task loss.
+        attributes : dict of str to array-like of shape (n_samples,), optional
+            Codes of further groupings.
 
         Returns
         -------
@@ -129,6 +166,7 @@ class GroupedRows(SkorchDataset):
         rows.y = _codes(y, len(rows), 0)
         rows.groups = _codes(groups, len(rows), UNKNOWN)
         rows.weight = _weights(weight)
+        rows.attributes = _named_codes(attributes, len(rows))
         return rows
 
     def take(self, rows, device="cpu", dtype=torch.float32):
@@ -349,6 +387,11 @@ def _codes(values, n_rows, missing):
     if values is None:
         return torch.full((n_rows,), missing, dtype=torch.long)
     return _copied(values, torch.long)
+
+
+def _named_codes(attributes, n_rows):
+    given = attributes or {}
+    return {str(k): _codes(codes, n_rows, UNKNOWN) for k, codes in given.items()}
 
 
 def _weights(values):

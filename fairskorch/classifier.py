@@ -43,6 +43,10 @@ class FairNeuralClassifier(NeuralClassifier):
         an epoch has under 60 batches.
     penalty_weight : float, default=0.7
         Weight of the penalty, at least 0; for "mmf" in [0, 1].
+    penalty_attributes : list of str or None, default=None
+        Columns of the groups that are crossed for penalty and sampler, where others
+        are there to be monitored; None for all. Columns of an array are called
+        "group_0", "group_1" and so on.
     penalty_warmup : "auto", int or float, default="auto"
         Epochs (int) or share of `max_epochs` (float) over which the weight ramps up
         linearly from 0; ``"auto"`` is half of them.
@@ -84,6 +88,11 @@ class FairNeuralClassifier(NeuralClassifier):
         Training rows whose loss, penalty and metrics go to `history_`: a fixed sample
         as large as the held-out part, or all, then with the norms of the gradients of
         task loss and penalty.
+    monitor_metrics : list of str or None, default=None
+        Further metrics for `history_`, names of `fairskorch.metrics.METRICS`.
+    monitor_attributes : list of (str or tuple of str) or None, default=None
+        Columns of the groups, or tuples of columns that are crossed, between whose
+        groups all metrics are recorded as well: ``valid_<metric>_by_<column>``.
     callbacks : list or None, default=None
         Callbacks of skorch. Those set here already are "epoch_timer", "monitor",
         "lr_schedule" and "progress"; ``callbacks__lr_schedule=None`` takes one away.
@@ -170,6 +179,7 @@ class FairNeuralClassifier(NeuralClassifier):
         "module": "no_validation",
         "penalty": "no_validation",
         "penalty_weight": [Interval(Real, 0, None, closed="left")],
+        "penalty_attributes": [None, list],
         "penalty_warmup": [
             StrOptions({"auto"}),
             Interval(Integral, 0, None, closed="left"),
@@ -190,6 +200,8 @@ class FairNeuralClassifier(NeuralClassifier):
         ],
         "prior_correction": ["boolean"],
         "monitor": [None, StrOptions({"sample", "all"})],
+        "monitor_metrics": [None, list],
+        "monitor_attributes": [None, list],
         "callbacks": [None, list],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float64"})],
@@ -205,6 +217,7 @@ class FairNeuralClassifier(NeuralClassifier):
         *,
         penalty="eo",
         penalty_weight=0.7,
+        penalty_attributes=None,
         penalty_warmup="auto",
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.AdamW,
@@ -218,6 +231,8 @@ class FairNeuralClassifier(NeuralClassifier):
         validation_fraction=0.1,
         prior_correction=False,
         monitor="sample",
+        monitor_metrics=None,
+        monitor_attributes=None,
         callbacks=None,
         device="auto",
         precision="auto",
@@ -230,6 +245,7 @@ class FairNeuralClassifier(NeuralClassifier):
         self.module = module
         self.penalty = penalty
         self.penalty_weight = penalty_weight
+        self.penalty_attributes = penalty_attributes
         self.penalty_warmup = penalty_warmup
         self.criterion = criterion
         self.optimizer = optimizer
@@ -243,6 +259,8 @@ class FairNeuralClassifier(NeuralClassifier):
         self.validation_fraction = validation_fraction
         self.prior_correction = prior_correction
         self.monitor = monitor
+        self.monitor_metrics = monitor_metrics
+        self.monitor_attributes = monitor_attributes
         self.callbacks = callbacks
         self.device = device
         self.precision = precision

@@ -15,14 +15,21 @@ __all__ = ["FairnessMonitor"]
 #: Seed of the fixed sample of training rows: the same rows in every fit.
 SAMPLE_SEED = 0
 
+#: Metrics of all rows, groups aside.
+OVERALL = ("accuracy", "balanced_accuracy")
+
 
 class FairnessMonitor(Callback):
     """Record loss, penalty and metrics of training and held-out rows each epoch.
 
     For ``train`` and ``valid`` rows the history gets ``<split>_loss``,
-    ``<split>_penalty`` and ``<split>_<metric>`` for accuracy, balanced accuracy and
-    the gap that belongs to the penalty (without one: the equalized odds difference,
-    where groups are known), and ``overfit_<metric>``, held-out minus train.
+    ``<split>_penalty`` and ``<split>_<metric>`` for accuracy, balanced accuracy, the
+    gap that belongs to the penalty (without one: the equalized odds difference, where
+    groups are known) and whatever else is asked for, and ``overfit_<metric>``,
+    held-out minus train. Rows that are kept for the penalty alone are ``holdout``.
+
+    Rows with `attributes` (further groupings) have the same metrics between the
+    groups of each, as ``<split>_<metric>_by_<attribute>``.
 
     Parameters
     ----------
@@ -30,10 +37,14 @@ class FairnessMonitor(Callback):
         Training rows that are read: a fixed sample as large as the held-out part,
         drawn by cells of group and class; or all of them, and then also
         ``task_gradient_norm`` and ``penalty_gradient_norm`` are recorded.
+    metrics : list of str, default=()
+        Further metrics, names of `fairskorch.metrics.METRICS`; ``nan`` in an epoch
+        where the rows cannot tell one.
     """
 
-    def __init__(self, rows="sample"):
+    def __init__(self, rows="sample", metrics=()):
         self.rows = rows
+        self.metrics = metrics
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Forget the rows of an earlier fit."""
@@ -47,26 +58,24 @@ class FairnessMonitor(Callback):
         return {**vars(self), "parts_": None}
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Read both parts and record what they say."""
+        """Read all parts and record what they say."""
         if self.parts_ is None:
-            parts = [self._choose(dataset_train, dataset_valid), dataset_valid]
-            # The sample may lack a group that other training rows have.
-            n_groups = 1 + max(
-                int(p.groups.max()) for p in (dataset_train, *parts) if p
+            self.parts_ = self._parts(net, dataset_train, dataset_valid)
+        found = dict(
+            zip(
+                self.parts_.names, evaluate(net, self.parts_, self.metrics), strict=True
             )
-            self.parts_ = Parts(net, [part for part in parts if part], n_groups)
-        train, *others = evaluate(net, self.parts_)
-        for name, value in train.items():
-            net.history.record(f"train_{name}", value)
+        )
+        valid, train = found.get("valid"), found["train"]
+        earlier = [row.get("valid_loss", float("inf")) for row in net.history[:-1]]
+        for part, values in found.items():
+            for name, value in values.items():
+                net.history.record(f"{part}_{name}", value)
         if self.rows == "all":
             for name, value in gradient_norms(net, dataset_train).items():
                 net.history.record(name, value)
-        if not others:
+        if valid is None:
             return
-        (valid,) = others
-        earlier = [row.get("valid_loss", float("inf")) for row in net.history[:-1]]
-        for name, value in valid.items():
-            net.history.record(f"valid_{name}", value)
         for name in valid:
             if name not in ("loss", "penalty"):
                 net.history.record(f"overfit_{name}", valid[name] - train[name])
@@ -74,6 +83,19 @@ class FairnessMonitor(Callback):
         net.history.record(
             "valid_loss_best", valid["loss"] < min(earlier, default=float("inf"))
         )
+
+    def _parts(self, net, train, valid):
+        parts = {"train": self._choose(train, valid), "valid": valid}
+        parts["holdout"] = train.penalty_rows
+        parts = {name: part for name, part in parts.items() if part}
+        # The sample may lack a group that other training rows have.
+        everyone = [train, *parts.values()]
+        n_groups = 1 + max(int(part.groups.max()) for part in everyone)
+        n_codes = {
+            name: 1 + max(int(part.attributes[name].max()) for part in everyone)
+            for name in train.attributes
+        }
+        return Parts(net, parts, n_groups, n_codes)
 
     def _choose(self, train, valid):
         if self.rows == "all" or valid is None or len(valid) >= len(train):
@@ -112,15 +134,18 @@ class Parts:
     ----------
     net : GroupPenaltyNet
         An initialised net.
-    parts : list of GroupedRows
+    parts : dict of str to GroupedRows
         What to read.
     n_groups : int
         Number of groups in all rows; 0 where none is known.
+    n_codes : dict of str to int
+        The same for each further attribute of the rows.
     """
 
-    def __init__(self, net, parts, n_groups):
+    def __init__(self, net, parts, n_groups, n_codes):
+        self.names, parts = list(parts), list(parts.values())
         self.sizes = [len(part) for part in parts]
-        self.n_groups = max(n_groups, getattr(net.penalty_, "n_groups", 0))
+        n_groups = max(n_groups, getattr(net.penalty_, "n_groups", 0))
         first, *others = parts
         if all(part.source is first.source for part in others):
             for part in others:
@@ -129,15 +154,23 @@ class Parts:
         self.batches = [net.get_iterator(part, training=False) for part in parts]
         self.target = torch.cat([batches.y for batches in self.batches])
         self.groups = torch.cat([batches.fields["groups"] for batches in self.batches])
+        #: Cells of each grouping, and its number of groups; that of training first.
+        self.groupings = {"": (self._cells(self.groups, n_groups), n_groups)}
+        for name, n in n_codes.items():
+            codes = torch.cat([part.attributes[name] for part in parts])
+            codes = codes.to(self.groups.device)
+            self.groupings[f"_by_{name}"] = self._cells(codes, n), n
+
+    def _cells(self, codes, n_groups):
         # Accuracy needs no group: rows of unknown group are counted in a spare one.
-        spare = torch.where(self.groups < 0, self.n_groups, self.groups)
+        spare = torch.where(codes < 0, n_groups, codes)
         sizes = torch.tensor(self.sizes, device=spare.device)
         place = torch.arange(len(sizes), device=spare.device)
-        self.cells = spare + (self.n_groups + 1) * place.repeat_interleave(sizes)
+        return spare + (n_groups + 1) * place.repeat_interleave(sizes)
 
 
 @torch.no_grad()
-def evaluate(net, parts):
+def evaluate(net, parts, metrics=()):
     """Compute loss, penalty and metrics of some parts of the rows, in eval mode.
 
     Parameters
@@ -146,13 +179,16 @@ def evaluate(net, parts):
         An initialised net.
     parts : Parts
         What to read.
+    metrics : list of str, default=()
+        Metrics beside those that are always there.
 
     Returns
     -------
     values : list of dict of str to float
         For each part ``loss`` (mean task loss, rows unweighted), ``penalty`` where
-        there is one, ``accuracy``, ``balanced_accuracy``, and the metric that belongs
-        to the penalty, which is nan where these rows cannot tell it.
+        there is one, ``accuracy``, ``balanced_accuracy``, and for each grouping the
+        metric that belongs to the penalty and the further ones, nan where these rows
+        cannot tell it.
     """
     penalty, n_parts = net.penalty_, len(parts.sizes)
     net._set_training(False)
@@ -169,18 +205,24 @@ def evaluate(net, parts):
         if penalty is not None:
             loss = loss.to(wide) if loss.ndim else None
             values.append(penalty.penalise(part.to(wide), target, groups, loss=loss))
-    n_cells = n_parts * (parts.n_groups + 1)
-    counts = confusion_statistics(
-        parts.target, logits.argmax(1), parts.cells, n_cells, logits.shape[1]
-    )
-    counts = counts.cpu().unflatten(0, (n_parts, parts.n_groups + 1))
-    columns = {
-        name: from_counts(name, counts.sum(1, keepdim=True)).tolist()
-        for name in ("accuracy", "balanced_accuracy")
-    }
-    if parts.n_groups > 1:
-        metric = getattr(penalty, "metric", "equalized_odds_difference")
-        columns[metric] = from_counts(metric, counts[:, : parts.n_groups]).tolist()
+    own = getattr(penalty, "metric", "equalized_odds_difference")
+    between = [name for name in dict.fromkeys([own, *metrics]) if name not in OVERALL]
+    columns = {}
+    predicted = logits.argmax(1)
+    for suffix, (cells, n_groups) in parts.groupings.items():
+        n_cells = n_parts * (n_groups + 1)
+        counts = confusion_statistics(
+            parts.target, predicted, cells, n_cells, logits.shape[1]
+        )
+        counts = counts.cpu().unflatten(0, (n_parts, n_groups + 1))
+        if not suffix:
+            for name in OVERALL:
+                everyone = counts.sum(1, keepdim=True)
+                columns[name] = from_counts(name, everyone).tolist()
+        if n_groups > 1:
+            for name in between:
+                known = counts[:, :n_groups]
+                columns[name + suffix] = from_counts(name, known).tolist()
     values = torch.stack(losses + values).reshape(-1, n_parts).tolist()
     columns = dict(zip(("loss", "penalty"), values, strict=False)) | columns
     return [{k: v[i] for k, v in columns.items()} for i in range(n_parts)]

@@ -39,8 +39,9 @@ class GroupPenaltyNet(NeuralNetClassifier):
     """A skorch net whose loss is ``task + weight * ramp * penalty``.
 
     Groups reach the loss batch by batch: X is a `fairskorch.batches.GroupedRows`, or
-    a dict with the keys ``"X"``, ``"groups"`` and, if wanted, ``"weight"``. Classes
-    and groups are codes, as `FairNeuralClassifier` makes them from labels.
+    a dict with the keys ``"X"``, ``"groups"`` and, if wanted, ``"weight"`` and
+    ``"attributes"``, a dict of further codes to monitor. Classes and
+    groups are codes, as `FairNeuralClassifier` makes them from labels.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ class GroupPenaltyNet(NeuralNetClassifier):
         it runs one kernel after another.
     monitor : {"sample", "all", None}, default="sample"
         See `fairskorch.monitor.FairnessMonitor`.
+    monitor_metrics : list of str, optional
+        Further metrics that the monitor records.
     train_split : callable, optional
         As in skorch; there is none by default.
     **kwargs
@@ -130,6 +133,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         precision="float32",
         capture="auto",
         monitor="sample",
+        monitor_metrics=None,
         iterator_train=Batches,
         iterator_valid=Batches,
         dataset=GroupedRows,
@@ -144,6 +148,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         self.precision = precision
         self.capture = capture
         self.monitor = monitor
+        self.monitor_metrics = monitor_metrics
         super().__init__(
             module,
             *args,
@@ -157,8 +162,11 @@ class GroupPenaltyNet(NeuralNetClassifier):
 
     @property
     def _default_callbacks(self):
-        monitor = [("monitor", FairnessMonitor(self.monitor))] if self.monitor else []
-        return [("epoch_timer", EpochTimer()), *monitor, ("print_log", PrintLog())]
+        callbacks = [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        if self.monitor:
+            monitor = FairnessMonitor(self.monitor, self.monitor_metrics or ())
+            callbacks.insert(1, ("monitor", monitor))
+        return callbacks
 
     def initialize_virtual_params(self):
         """Let parameters change on a fitted net that need no new weights."""
@@ -232,7 +240,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         ----------
         X : GroupedRows, dict or array
             Rows; a dict has the keys ``"X"``, ``"groups"`` and, if wanted,
-            ``"weight"``.
+            ``"weight"`` and ``"attributes"``.
         y : array-like of shape (n_samples,), optional
             Class codes, where X does not bring them.
         **fit_params
@@ -260,7 +268,8 @@ class GroupPenaltyNet(NeuralNetClassifier):
         if isinstance(X, GroupedRows):
             return X
         if isinstance(X, dict):
-            return GroupedRows(X["X"], y, X.get("groups"), X.get("weight"))
+            codes = X.get("groups"), X.get("weight")
+            return GroupedRows(X["X"], y, *codes, attributes=X.get("attributes"))
         return GroupedRows(X, y)
 
     def get_split_datasets(self, X, y=None, **fit_params):

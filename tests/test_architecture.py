@@ -48,8 +48,9 @@ ARROWS = {
         *("modules", "nets", "progress", "sampling"),
     },
     "_marks": {"numpy"},
+    "_attributes": {"_validation", "groups", "metrics"},
     "_neural": {
-        *("torch", "numpy", "sklearn", "_building", "_marks", "_params"),
+        *("torch", "numpy", "sklearn", "_attributes", "_building", "_marks", "_params"),
         *("_preparation", "_settings", "batches", "exceptions", "inputs", "monitor"),
     },
     "classifier": {

@@ -1,0 +1,92 @@
+"""Which sensitive features make the groups, and which are monitored beside them."""
+
+from fairskorch._validation import InvalidParameterError, did_you_mean
+from fairskorch.groups import GroupEncoder
+from fairskorch.metrics import METRICS
+
+#: Metrics that need no group.
+OVERALL = ("accuracy", "balanced_accuracy")
+
+
+def check_metrics(owner, metrics, monitor, known_groups):
+    """Refuse metrics that do not exist, or that rows without groups cannot have."""
+    if metrics and monitor is None:
+        raise ValueError(
+            f"monitor_metrics of {owner} has no effect with monitor=None; use "
+            "monitor='sample' or 'all'."
+        )
+    for name in metrics or ():
+        if name not in METRICS:
+            raise InvalidParameterError(
+                f"The 'monitor_metrics' parameter of {owner} must hold names of "
+                f"fairskorch.metrics.METRICS. Got {name!r} instead."
+                + did_you_mean(name, METRICS)
+            )
+        if not known_groups and name not in OVERALL:
+            raise ValueError(
+                f"monitor_metrics of {owner} holds {name!r}, which needs the group of "
+                "every row: fit(X, y, groups)."
+            )
+
+
+def check_attributes(owner, params, frame):
+    """Refuse columns that the sensitive features do not have.
+
+    Parameters
+    ----------
+    owner : str
+        For messages.
+    params : dict of str to (list or None)
+        Name of a parameter, and the columns that it names.
+    frame : DataFrame or None
+        The sensitive features.
+    """
+    for name, wanted in params.items():
+        if wanted is None:
+            continue
+        if frame is None:
+            raise ValueError(
+                f"{name} of {owner} names columns of the sensitive features, and none "
+                "were given: fit(X, y, groups)."
+            )
+        for entry in wanted:
+            for column in columns_of(entry):
+                if column not in frame.columns:
+                    raise ValueError(
+                        f"{name} of {owner} names {column!r}, and the sensitive "
+                        "features have no such column."
+                        + did_you_mean(column, frame.columns)
+                    )
+
+
+def columns_of(entry):
+    """Return the columns of an attribute: one, or several that are crossed."""
+    return list(entry) if isinstance(entry, tuple) else [entry]
+
+
+def learn_attributes(frame, attributes):
+    """Learn the groups of each attribute.
+
+    Returns
+    -------
+    encoders : dict of str to (list of str, GroupEncoder)
+        By the name of the attribute in the history.
+    """
+    found = {}
+    for entry in attributes or ():
+        columns = columns_of(entry)
+        found["_".join(columns)] = columns, GroupEncoder().fit(frame[columns])
+    return found
+
+
+def code_attributes(frame, encoders):
+    """Code rows by each attribute; what was not learnt is unknown.
+
+    Returns
+    -------
+    codes : dict of str to ndarray of int64
+    """
+    return {
+        name: encoder.transform(frame[columns])
+        for name, (columns, encoder) in encoders.items()
+    }
