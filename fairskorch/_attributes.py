@@ -29,6 +29,54 @@ def check_metrics(owner, metrics, monitor, known_groups):
             )
 
 
+def check_stopping(estimator, known_groups):
+    """Refuse to stop by what will not be known.
+
+    Parameters
+    ----------
+    estimator : NeuralClassifier
+        Its attributes that are monitored are learnt.
+    known_groups : bool
+        Whether rows have groups.
+    """
+    rule, owner = estimator.early_stopping, estimator._owner
+    if rule is None:
+        return
+    if estimator.monitor is None:
+        raise ValueError(
+            f"early_stopping of {owner} reads what the monitor records; it cannot do "
+            "without: monitor='sample' or 'all'."
+        )
+    if not isinstance(rule, str):
+        return
+    name, by, attribute = rule.partition("_by_")
+    plain = ["loss", *OVERALL] + (["penalty"] if estimator.penalty is not None else [])
+    if name not in METRICS and rule not in plain:
+        raise InvalidParameterError(
+            f"The 'early_stopping' parameter of {owner} must be None, a rule or what "
+            f"the monitor records. Got {rule!r} instead."
+            + did_you_mean(name, [*METRICS, *plain])
+        )
+    if by and attribute not in estimator._watched:
+        raise InvalidParameterError(
+            f"early_stopping={rule!r} of {owner} needs {attribute!r} among "
+            f"monitor_attributes; there are {list(estimator._watched)}."
+        )
+    if name not in plain and not known_groups:
+        raise ValueError(
+            f"early_stopping={rule!r} of {owner} needs the group of every row: "
+            "fit(X, y, groups)."
+        )
+
+
+def recorded_metrics(estimator):
+    """Return the metrics that the monitor records: those asked for or stopped by."""
+    metrics = list(estimator.monitor_metrics or ())
+    rule = estimator.early_stopping
+    name = rule.partition("_by_")[0] if isinstance(rule, str) else None
+    return metrics + [name] if name in METRICS and name not in metrics else metrics
+
+
 def check_attributes(owner, params, frame):
     """Refuse columns that the sensitive features do not have.
 

@@ -10,6 +10,7 @@ from skorch.callbacks import Callback, LRScheduler
 from skorch.helper import predefined_split
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from fairskorch._attributes import recorded_metrics
 from fairskorch._validation import (
     InvalidParameterError,
     check_nested_names,
@@ -20,6 +21,7 @@ from fairskorch.modules import MLP, SmallResNet, uncompiled
 from fairskorch.nets import GroupPenaltyNet
 from fairskorch.progress import EpochProgressBar
 from fairskorch.sampling import EpochSampler
+from fairskorch.stopping import BestEpoch
 
 #: Decay of the running statistics in training, unless the user says otherwise: the gap
 #: of one batch is mostly its own noise. It is less where an epoch has few batches:
@@ -113,7 +115,7 @@ def _arguments(estimator, epochs, n_batches):
         "precision": e.precision_,
         "capture": e.capture,
         "monitor": e.monitor,
-        "monitor_metrics": e.monitor_metrics,
+        "monitor_metrics": recorded_metrics(e),
         "callbacks": callbacks,
         "callbacks__print_log": None,
         "classes": np.arange(len(e.classes_)),
@@ -278,7 +280,14 @@ def _callbacks(estimator, epochs):
         own.append(("lr_schedule", schedule))
     if estimator.verbose:
         own.append(("progress", EpochProgressBar()))
-    return own + given
+    stopping = []
+    if estimator.early_stopping is not None:
+        # Last, so that a rule finds what other callbacks record.
+        best = BestEpoch(
+            estimator.early_stopping, estimator.patience, estimator.accuracy_drop
+        )
+        stopping.append(("early_stopping", best))
+    return own + given + stopping
 
 
 def _check_names(estimator, module, callbacks, given):

@@ -32,7 +32,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
     """
 
     # Parameters that a derived class need not have.
-    monitor_metrics = monitor_attributes = penalty_attributes = None
+    monitor_metrics = monitor_attributes = penalty_attributes = early_stopping = None
 
     def predict_proba(self, X):
         """Return the probability of each class.
@@ -151,6 +151,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         if not keep:
             watched = self.monitor_attributes
             self._watched = _attributes.learn_attributes(frame, watched)
+        _attributes.check_stopping(self, frame is not None)
         return self._coded(frame)
 
     def _named_columns(self):
@@ -267,7 +268,21 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         self._seeds = seeds
         return int(seeds.randint(np.iinfo(np.int32).max))
 
+    def _refuse_partial(self):
+        """Refuse what needs rows that partial_fit does not hold out."""
+        if self.early_stopping is not None:
+            raise ValueError(
+                f"early_stopping of {self._owner} needs held-out rows, and partial_fit "
+                "holds none out; use fit, or early_stopping=None."
+            )
+
     def _train(self, rows, valid, *, going_on, epochs, partial=False):
+        if self.early_stopping is not None and valid is None:
+            raise ValueError(
+                f"early_stopping of {self._owner} needs held-out rows: a "
+                "validation_fraction above 0 and rows enough, or X_val, y_val and "
+                "groups_val."
+            )
         # Calls of partial_fit are parts of a stream, not epochs of their own.
         n_batches = None if partial else -(-len(rows) // self.batch_size)
         if going_on:
@@ -279,8 +294,12 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         self.net_ = net
         self.history_ = _building.history_frame(net)
         self.n_iter_ = len(self.history_)
+        stopping = dict(net.callbacks_).get("early_stopping")
+        self.best_epoch_ = getattr(stopping, "best_epoch_", None)
         if not partial:
             self._marks = row_marks(rows, SAMPLED)
+            chose = self.best_epoch_ is not None
+            self._selection_marks = row_marks(valid, SAMPLED) if chose else None
 
     def _correct_prior(self, rows, *, add):
         """Settle what `prior_correction` adds to logits; `add` rows to earlier ones."""

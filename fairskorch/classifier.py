@@ -93,9 +93,22 @@ class FairNeuralClassifier(NeuralClassifier):
     monitor_attributes : list of (str or tuple of str) or None, default=None
         Columns of the groups, or tuples of columns that are crossed, between whose
         groups all metrics are recorded as well: ``valid_<metric>_by_<column>``.
+    early_stopping : str, callable or None, default=None
+        By what the epoch is chosen whose weights are kept, on the held-out rows: a
+        column of `history_` without its ``valid_``, such as
+        "equalized_odds_difference", the best among the epochs whose balanced accuracy
+        is within `accuracy_drop` of the highest; or a rule, which takes the history
+        so far and returns the position of a row. See `fairskorch.stopping.BestEpoch`.
+        None keeps the last epoch.
+    patience : int or None, default=5
+        Epochs without a better one, those of the ramp aside, after which
+        `early_stopping` ends training; None trains all and keeps the best.
+    accuracy_drop : float, default=0.01
+        Balanced accuracy that a better value of `early_stopping` may cost.
     callbacks : list or None, default=None
         Callbacks of skorch. Those set here already are "epoch_timer", "monitor",
-        "lr_schedule" and "progress"; ``callbacks__lr_schedule=None`` takes one away.
+        "lr_schedule", "progress" and "early_stopping";
+        ``callbacks__lr_schedule=None`` takes one away.
     device : "auto" or str, default="auto"
         ``"auto"`` is CUDA, else MPS, else the CPU.
     precision : {"auto", "float32", "bfloat16", "float64"}, default="auto"
@@ -142,6 +155,8 @@ class FairNeuralClassifier(NeuralClassifier):
         belongs to the penalty, all in eval mode; and what was minimised.
     n_iter_ : int
         Epochs that were trained.
+    best_epoch_ : int or None
+        Epoch, as in `history_`, whose weights `early_stopping` kept.
     lr_, sampler_, penalty_warmup_, precision_, device_ : float or str
         What ``"auto"`` became; the warm-up in epochs.
 
@@ -202,6 +217,9 @@ class FairNeuralClassifier(NeuralClassifier):
         "monitor": [None, StrOptions({"sample", "all"})],
         "monitor_metrics": [None, list],
         "monitor_attributes": [None, list],
+        "early_stopping": [None, str, callable],
+        "patience": [None, Interval(Integral, 1, None, closed="left")],
+        "accuracy_drop": [Interval(Real, 0, 1, closed="both")],
         "callbacks": [None, list],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float64"})],
@@ -233,6 +251,9 @@ class FairNeuralClassifier(NeuralClassifier):
         monitor="sample",
         monitor_metrics=None,
         monitor_attributes=None,
+        early_stopping=None,
+        patience=5,
+        accuracy_drop=0.01,
         callbacks=None,
         device="auto",
         precision="auto",
@@ -261,6 +282,9 @@ class FairNeuralClassifier(NeuralClassifier):
         self.monitor = monitor
         self.monitor_metrics = monitor_metrics
         self.monitor_attributes = monitor_attributes
+        self.early_stopping = early_stopping
+        self.patience = patience
+        self.accuracy_drop = accuracy_drop
         self.callbacks = callbacks
         self.device = device
         self.precision = precision
@@ -385,6 +409,7 @@ class FairNeuralClassifier(NeuralClassifier):
             self._owner, "partial_fit", groups, sensitive_features
         )
         with self._unchanged_on_error():
+            self._refuse_partial()
             going_on = hasattr(self, "net_")
             rows, _ = self._training_rows(
                 X,

@@ -34,6 +34,7 @@ ARROWS = {
     },
     "monitor": {"torch", "skorch", "metrics", "rates"},
     "progress": {"skorch", "tqdm"},
+    "stopping": {"numpy", "pandas", "skorch", "exceptions", "metrics"},
     "_steps": {"torch", "rates"},
     "nets": {
         *("torch", "skorch", "_steps", "batches", "exceptions", "monitor", "sampling"),
@@ -44,8 +45,8 @@ ARROWS = {
     },
     "_settings": {"torch", "numpy", "sklearn", "_validation", "penalties"},
     "_building": {
-        *("torch", "numpy", "pandas", "skorch", "_validation", "augment"),
-        *("modules", "nets", "progress", "sampling"),
+        *("torch", "numpy", "pandas", "skorch", "_attributes", "_validation"),
+        *("augment", "modules", "nets", "progress", "sampling", "stopping"),
     },
     "_marks": {"numpy"},
     "_attributes": {"_validation", "groups", "metrics"},

@@ -30,6 +30,7 @@ MODULES = [
     "fairskorch.progress",
     "fairskorch.rates",
     "fairskorch.sampling",
+    "fairskorch.stopping",
 ]
 
 
