@@ -183,11 +183,13 @@ def check_outputs(owner, net, rows, n_classes):
 def run(net, rows, valid):
     """Train on rows, with held-out rows for whatever looks at them."""
     net.train_split = None if valid is None else predefined_split(valid)
+    others = rows.penalty_rows
+    net.penalty_split = None if others is None else predefined_split(others)
     try:
         net.partial_fit(rows)
     finally:
         # Or the held-out data would be stored with the net.
-        net.train_split = None
+        net.train_split = net.penalty_split = None
         progress = dict(net.callbacks_).get("progress")
         if progress is not None:
             progress.on_train_end(net)

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import warnings
+from numbers import Real
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
 
     # Parameters that a derived class need not have.
     monitor_metrics = monitor_attributes = penalty_attributes = early_stopping = None
+    penalty_data = "train"
 
     def predict_proba(self, X):
         """Return the probability of each class.
@@ -247,6 +249,49 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             )
         return rows.labelled(codes, group_codes, None, attributes)
 
+    def _divided(self, rows, held_out, given_y, subjects, rng):
+        """Divide rows into those of task loss, monitor and, if wanted, penalty.
+
+        Parameters
+        ----------
+        rows : GroupedRows
+        held_out : tuple
+            X_val, y_val and groups_val, all None to divide the rows.
+        given_y : ndarray
+            Classes of all rows that were given.
+        subjects : array-like or None
+            Whom each of them shows.
+        rng : RandomState
+
+        Returns
+        -------
+        rows : GroupedRows
+            Paired with those of the penalty alone, if there are such.
+        valid : GroupedRows or None
+        """
+        owner = self._owner
+        subjects = prep.coded_subjects(owner, subjects, len(given_y))
+        valid = self._held_out_rows(*held_out)
+        fraction, drawn = self.validation_fraction, None
+        if valid is None:
+            rows, valid = prep.split_rows(
+                owner, fraction, rows, given_y, rng, subjects=subjects
+            )
+            drawn = None if isinstance(fraction, Real) else valid
+        if self.penalty_data == "holdout":
+            rows, others = prep.split_penalty_rows(
+                owner,
+                self.penalty_fraction,
+                rows,
+                given_y,
+                rng,
+                subjects,
+                valid=drawn,
+                penalised=self._penalty_class is not None,
+            )
+            rows = rows.paired(others)
+        return rows, valid
+
     def _settle(self, *, epochs, ramp, going_on):
         """Decide what is "auto", and return the seed of this call."""
         self.device_ = _settings.pick_device(self._owner, self.device)
@@ -266,7 +311,11 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         else:
             seeds = np.random.RandomState(_settings.draw_seed(self.random_state))
         self._seeds = seeds
-        return int(seeds.randint(np.iinfo(np.int32).max))
+        seed = int(seeds.randint(np.iinfo(np.int32).max))
+        # A warm start holds out the same rows again: others were trained on.
+        if not going_on or not hasattr(self, "_split_seed"):
+            self._split_seed = seed
+        return seed
 
     def _refuse_partial(self):
         """Refuse what needs rows that partial_fit does not hold out."""
@@ -274,6 +323,12 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             raise ValueError(
                 f"early_stopping of {self._owner} needs held-out rows, and partial_fit "
                 "holds none out; use fit, or early_stopping=None."
+            )
+        if self.penalty_data == "holdout":
+            raise ValueError(
+                f"penalty_data='holdout' of {self._owner} keeps rows for the penalty "
+                "alone, and partial_fit cannot tell which of earlier calls it kept; "
+                "use fit, or penalty_data='train'."
             )
 
     def _train(self, rows, valid, *, going_on, epochs, partial=False):
@@ -297,7 +352,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         stopping = dict(net.callbacks_).get("early_stopping")
         self.best_epoch_ = getattr(stopping, "best_epoch_", None)
         if not partial:
-            self._marks = row_marks(rows, SAMPLED)
+            self._marks = _marks_of_all(rows)
             chose = self.best_epoch_ is not None
             self._selection_marks = row_marks(valid, SAMPLED) if chose else None
 
@@ -334,3 +389,10 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             ConstantPredictionWarning,
             stacklevel=4,
         )
+
+
+def _marks_of_all(rows):
+    """Mark training rows, those of the penalty among them."""
+    parts = [part for part in (rows, rows.penalty_rows) if part is not None]
+    marks = [row_marks(part, SAMPLED // len(parts)) for part in parts]
+    return None if marks[0] is None else np.concatenate(marks)

@@ -43,6 +43,12 @@ class FairNeuralClassifier(NeuralClassifier):
         an epoch has under 60 batches.
     penalty_weight : float, default=0.7
         Weight of the penalty, at least 0; for "mmf" in [0, 1].
+    penalty_data : {"train", "holdout"}, default="train"
+        Rows that the penalty is computed on: those of the task loss, or rows that
+        neither the task loss nor the monitor sees, in batches of their own.
+    penalty_fraction : float or splitter, default=0.2
+        With "holdout", the share of the training rows that is kept for the penalty,
+        the same of every group and class, or a splitter as for `validation_fraction`.
     penalty_attributes : list of str or None, default=None
         Columns of the groups that are crossed for penalty and sampler, where others
         are there to be monitored; None for all. Columns of an array are called
@@ -151,8 +157,9 @@ class FairNeuralClassifier(NeuralClassifier):
         The skorch net that was trained.
     history_ : DataFrame
         One row an epoch: ``train_``, ``valid_`` and ``overfit_`` (held-out minus
-        train) values of loss, penalty, accuracy, balanced accuracy and the gap that
-        belongs to the penalty, all in eval mode; and what was minimised.
+        train) values, and ``holdout_`` ones of rows kept for the penalty, of loss,
+        penalty, accuracy, balanced accuracy and the gap that belongs to the penalty,
+        all in eval mode; and what was minimised.
     n_iter_ : int
         Epochs that were trained.
     best_epoch_ : int or None
@@ -194,6 +201,11 @@ class FairNeuralClassifier(NeuralClassifier):
         "module": "no_validation",
         "penalty": "no_validation",
         "penalty_weight": [Interval(Real, 0, None, closed="left")],
+        "penalty_data": [StrOptions({"train", "holdout"})],
+        "penalty_fraction": [
+            Interval(Real, 0, 1, closed="neither"),
+            HasMethods(["split", "get_n_splits"]),
+        ],
         "penalty_attributes": [None, list],
         "penalty_warmup": [
             StrOptions({"auto"}),
@@ -235,6 +247,8 @@ class FairNeuralClassifier(NeuralClassifier):
         *,
         penalty="eo",
         penalty_weight=0.7,
+        penalty_data="train",
+        penalty_fraction=0.2,
         penalty_attributes=None,
         penalty_warmup="auto",
         criterion=torch.nn.CrossEntropyLoss,
@@ -266,6 +280,8 @@ class FairNeuralClassifier(NeuralClassifier):
         self.module = module
         self.penalty = penalty
         self.penalty_weight = penalty_weight
+        self.penalty_data = penalty_data
+        self.penalty_fraction = penalty_fraction
         self.penalty_attributes = penalty_attributes
         self.penalty_warmup = penalty_warmup
         self.criterion = criterion
@@ -303,6 +319,7 @@ class FairNeuralClassifier(NeuralClassifier):
         *,
         sensitive_features=None,
         sample_weight=None,
+        subjects=None,
         X_val=None,
         y_val=None,
         groups_val=None,
@@ -328,6 +345,9 @@ class FairNeuralClassifier(NeuralClassifier):
         sample_weight : array-like of shape (n_samples,), optional
             Weights of rows in the task loss; rates are never weighted. Rows of weight
             0 are left out altogether.
+        subjects : array-like of shape (n_samples,), optional
+            Whom each row shows. Rows of one subject stay together when
+            `validation_fraction` and `penalty_fraction` divide the rows.
         X_val, y_val, groups_val : array-like, optional
             Held-out rows to monitor, instead of a part of X.
 
@@ -360,12 +380,8 @@ class FairNeuralClassifier(NeuralClassifier):
                 epochs=self.max_epochs, ramp=not going_on, going_on=going_on
             )
             with _settings.own_randomness(seed, self.device_):
-                valid = self._held_out_rows(*held_out)
-                if valid is None:
-                    rng = np.random.RandomState(seed)
-                    rows, valid = prep.split_rows(
-                        self._owner, self.validation_fraction, rows, given_y, rng
-                    )
+                rng = np.random.RandomState(self._split_seed)
+                rows, valid = self._divided(rows, held_out, given_y, subjects, rng)
                 self._train(rows, valid, going_on=going_on, epochs=self.max_epochs)
             self._correct_prior(rows, add=False)
             self._warn_if_constant(rows, valid)

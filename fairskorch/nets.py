@@ -9,7 +9,9 @@ from skorch.callbacks import Callback, EpochTimer, LRScheduler, PrintLog
 from skorch.dataset import unpack_data
 from torch.utils.data import Dataset, Subset
 
+from fairskorch._objective import DTYPES, Objective
 from fairskorch._steps import choose_steps, log_refusal
+from fairskorch._streams import TwoStreams
 from fairskorch.batches import Batches, GroupedRows
 from fairskorch.exceptions import NonFiniteLossError
 from fairskorch.monitor import FairnessMonitor
@@ -18,12 +20,6 @@ from fairskorch.sampling import EpochSampler
 __all__ = ["GroupPenaltyNet"]
 
 logger = logging.getLogger(__name__)
-
-DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.float32,
-}
 
 #: Bytes of numbers in a batch that gets no gradient: what a processor keeps at hand.
 EVALUATION_BYTES = {"cpu": 2**20, "cuda": 2**26, "mps": 2**24}
@@ -35,7 +31,7 @@ FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 STEP_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
-class GroupPenaltyNet(NeuralNetClassifier):
+class GroupPenaltyNet(Objective, NeuralNetClassifier):
     """A skorch net whose loss is ``task + weight * ramp * penalty``.
 
     Groups reach the loss batch by batch: X is a `fairskorch.batches.GroupedRows`, or
@@ -74,6 +70,9 @@ class GroupPenaltyNet(NeuralNetClassifier):
         Further metrics that the monitor records.
     train_split : callable, optional
         As in skorch; there is none by default.
+    penalty_split : callable, optional
+        Divides the training rows as `train_split` does: the penalty is then computed
+        on the second part and nowhere else, and the task loss on the first.
     **kwargs
         Further parameters of `skorch.NeuralNet`, and parameters of its parts with
         double underscores.
@@ -138,6 +137,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         iterator_valid=Batches,
         dataset=GroupedRows,
         train_split=None,
+        penalty_split=None,
         **kwargs,
     ):
         self.penalty = penalty
@@ -149,6 +149,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         self.capture = capture
         self.monitor = monitor
         self.monitor_metrics = monitor_metrics
+        self.penalty_split = penalty_split
         super().__init__(
             module,
             *args,
@@ -172,7 +173,9 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """Let parameters change on a fitted net that need no new weights."""
         super().initialize_virtual_params()
         self._register_virtual_param(["iterator_train__*", "iterator_valid__*"])
-        self._register_virtual_param(["penalty_weight", "penalty_warmup"])
+        self._register_virtual_param(
+            ["penalty_weight", "penalty_warmup", "penalty_split"]
+        )
         self._register_virtual_param(["penalty__*"], _set_penalty_param)
 
     def initialize_module(self):
@@ -206,24 +209,6 @@ class GroupPenaltyNet(NeuralNetClassifier):
         """
         super().initialize_criterion()
         return self.initialize_penalty()
-
-    def initialize_penalty(self):
-        """Build the penalty from its class and its double-underscore parameters."""
-        self.penalty_ = None
-        self.penalty_memory_ = None
-        # At full weight until an epoch sets the ramp, for who takes single steps.
-        self._ramped_weight = torch.tensor(
-            float(self.penalty_weight),
-            dtype=DTYPES[self.precision],
-            device=self.device,
-        )
-        if self.penalty is not None:
-            penalty = self.initialized_instance(
-                self.penalty, self.get_params_for("penalty")
-            )
-            self.penalty_ = penalty.to(self.device, DTYPES[self.precision])
-            self.penalty_memory_ = self.penalty_.new_memory()
-        return self
 
     @property
     def _device_type(self):
@@ -273,12 +258,13 @@ class GroupPenaltyNet(NeuralNetClassifier):
         return GroupedRows(X, y)
 
     def get_split_datasets(self, X, y=None, **fit_params):
-        """Split off held-out rows as skorch does; parts are rows with groups again."""
+        """Split off held-out rows as skorch does, and rows for the penalty alone."""
         parts = super().get_split_datasets(X, y, **fit_params)
-        return tuple(
-            part.dataset.subset(part.indices) if isinstance(part, Subset) else part
-            for part in parts
-        )
+        train, valid = map(_as_rows, parts)
+        if self.penalty_split is not None:
+            train, others = map(_as_rows, self.penalty_split(train, train.y.numpy()))
+            train = train.paired(others)
+        return train, valid
 
     def get_iterator(self, dataset, training=False):
         """Cut rows into batches."""
@@ -292,15 +278,26 @@ class GroupPenaltyNet(NeuralNetClassifier):
         }
         if kwargs["batch_size"] == -1:
             kwargs["batch_size"] = len(dataset)
-        if training:
-            kwargs["augment"] = self.augment
-            kwargs["importance"] = self._undoes_sampling
-            sampler = EpochSampler(
-                self.sampler, dataset.y, dataset.groups, kwargs["batch_size"]
-            )
-            self._log_turns(sampler)
-            kwargs["sampler"] = sampler
-        return getattr(self, prefix)(dataset, **kwargs)
+        iterator = getattr(self, prefix)
+        if not training:
+            return iterator(dataset, **kwargs)
+        kwargs["augment"] = self.augment
+        kwargs["importance"] = self._undoes_sampling
+        batches = iterator(dataset, **kwargs, sampler=self._new_sampler(dataset))
+        others = dataset.penalty_rows
+        if others is None or not self._penalises:
+            return batches
+        # Seeded by the first stream, whose draws are those of a net without it.
+        with torch.random.fork_rng(devices=[]):
+            second = iterator(others, **kwargs, sampler=self._new_sampler(others))
+        return TwoStreams(batches, second)
+
+    def _new_sampler(self, rows):
+        size = self.get_params_for("iterator_train").get("batch_size", self.batch_size)
+        size = len(rows) if size == -1 else size
+        sampler = EpochSampler(self.sampler, rows.y, rows.groups, size)
+        self._log_turns(sampler)
+        return sampler
 
     def _log_turns(self, sampler):
         if sampler.n_strata > min(sampler.sizes):
@@ -327,49 +324,6 @@ class GroupPenaltyNet(NeuralNetClassifier):
         with torch.autocast(self._device_type, torch.bfloat16):
             outputs = self.module_(x, **fit_params)
         return outputs.float()
-
-    def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return task loss, and in training with the penalty on top."""
-        loss = self.criterion_(y_pred, y_true)
-        task = self._mean_loss(loss, X)
-        # The ramp does not decide: it is a number on the device.
-        if not training or self.penalty_ is None or self.penalty_weight == 0:
-            return task
-        value = self.penalty_.penalise(
-            y_pred,
-            y_true,
-            X["groups"],
-            X["importance"] if self._undoes_sampling else None,
-            loss if loss.ndim else None,
-            self.penalty_memory_,
-        )
-        return self.penalty_.combine(task, value, self._ramped_weight)
-
-    @property
-    def _undoes_sampling(self):
-        """Whether rates refer to the training rows whatever rows are drawn."""
-        # Weights of rows in the task loss are no matter of rates.
-        if self.penalty_ is None:
-            return False
-        return self.penalty_.undo_sampling or self.sampler == "stratified"
-
-    def penalty_statistic(self, y_pred, y_true, X, loss, importance=None):
-        """Sum the penalty's values over the cells of a batch."""
-        loss = loss if loss.ndim else None
-        return self.penalty_.statistic(y_pred, y_true, X["groups"], importance, loss)
-
-    def _mean_loss(self, loss, X):
-        weight = X.get("weight") if isinstance(X, dict) else None
-        if weight is None:
-            return loss.mean()
-        if loss.ndim == 0:
-            raise ValueError(
-                f"Rows have weights, from sample_weight, class_weight or "
-                f"sampler='stratified', but {type(self.criterion_).__name__} returns "
-                "one number for a batch. Use a criterion that can return the loss of "
-                "each row, with criterion__reduction='none'."
-            )
-        return (loss * weight).sum() / weight.sum()
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Set what changes from epoch to epoch."""
@@ -406,11 +360,6 @@ class GroupPenaltyNet(NeuralNetClassifier):
             # A copied optimiser would warn at its first step outside a graph.
             self.optimizer_._warned_capturable_if_run_uncaptured = True
 
-    def _set_ramp(self, ramp):
-        self._ramp = ramp
-        # In one place on the device, where a captured step finds it.
-        self._ramped_weight.fill_(self.penalty_weight * ramp)
-
     def optimise(self, fields, target):
         """Do one step of the optimiser.
 
@@ -441,7 +390,7 @@ class GroupPenaltyNet(NeuralNetClassifier):
         # Without such hooks nobody looks: the monitor reads the held-out rows itself.
         if iterator is None or not (training or hooked):
             return
-        if hooked or fit_params or not isinstance(iterator, Batches):
+        if hooked or fit_params or not isinstance(iterator, Batches | TwoStreams):
             total, n_rows = self._run_hooked(
                 iterator, training, prefix, step_fn, **fit_params
             )
@@ -494,6 +443,11 @@ class GroupPenaltyNet(NeuralNetClassifier):
             for kind in callbacks
             for hook in STEP_HOOKS
         )
+
+
+def _as_rows(part):
+    """Return a part of the rows as rows with groups again."""
+    return part.dataset.subset(part.indices) if isinstance(part, Subset) else part
 
 
 def _set_penalty_param(net, param, value):

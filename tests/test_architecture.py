@@ -36,8 +36,11 @@ ARROWS = {
     "progress": {"skorch", "tqdm"},
     "stopping": {"numpy", "pandas", "skorch", "exceptions", "metrics"},
     "_steps": {"torch", "rates"},
+    "_streams": {"_sources"},
+    "_objective": {"torch", "_streams"},
     "nets": {
-        *("torch", "skorch", "_steps", "batches", "exceptions", "monitor", "sampling"),
+        *("torch", "skorch", "_objective", "_steps", "_streams", "batches"),
+        *("exceptions", "monitor", "sampling"),
     },
     "inputs": {"torch", "numpy", "sklearn", "batches"},
     "_preparation": {

@@ -94,6 +94,8 @@ class Chain(torch.nn.Module):
         {"optimizer__weight_decay": 0.1, "lr": 1e-3},
         {"class_weight": "balanced"},
         {"precision": "float64"},
+        {"penalty_data": "holdout", "penalty__memory": 0.9},
+        {"penalty_data": "holdout", "penalty": "ae", "augment": "flip"},
     ],
     ids=str,
 )

@@ -571,6 +571,22 @@ def test_small_cells_stay_in_training(rng):
     assert np.isfinite(clf.history_["train_penalty"]).all()
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_small_cells_are_held_out_as_often_as_large_ones(size, rng):
+    cell = np.arange(1200) // size
+    for seed in range(4):
+        clf = quick(penalty=None, validation_fraction=0.25, random_state=seed)
+        seen = {}
+
+        class Look(Callback):
+            def on_epoch_begin(self, net, dataset_valid, seen=seen, **kwargs):
+                seen["n"] = len(dataset_valid)
+
+        clf.set_params(callbacks=[Look()], max_epochs=1)
+        clf.fit(rng.normal(size=(1200, 2)), cell % 2, cell // 2)
+        assert seen["n"] == pytest.approx(300, abs=2)
+
+
 @pytest.mark.parametrize("fraction", [0, 0.0])
 def test_no_rows_are_held_out_on_request(fraction, table):
     X, y, groups = table
