@@ -34,6 +34,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
 
     # Parameters that a derived class need not have.
     monitor_metrics = monitor_attributes = penalty_attributes = early_stopping = None
+    flood = ema_decay = None
     penalty_data = "train"
 
     def predict_proba(self, X):

@@ -37,6 +37,8 @@ class Objective:
         """Return task loss, and in training with the penalty on top."""
         loss = self.criterion_(y_pred, y_true)
         task = self._mean_loss(loss, X)
+        if training and self.flood is not None:
+            task = (task - self.flood).abs() + self.flood
         if not training or not self._penalises:
             return task
         others = other_fields(X)

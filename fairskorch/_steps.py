@@ -248,6 +248,7 @@ def _fixed(net):
     parts = [part for module in modules for part in module.modules()]
     tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     tensors += [t for t in (net.penalty_memory_, net._ramped_weight) if t is not None]
+    tensors += [] if net._average is None else net._average.tensors
     settings = [
         {k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr")}
         for group in net.optimizer_.param_groups
@@ -256,7 +257,8 @@ def _fixed(net):
         [(t.data_ptr(), t.requires_grad) for t in tensors],
         [(id(part), part.training) for part in parts],
         settings,
-        net.penalty_weight == 0,
+        net._penalises,
+        net.flood,
     )
 
 

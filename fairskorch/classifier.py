@@ -58,11 +58,18 @@ class FairNeuralClassifier(NeuralClassifier):
         linearly from 0; ``"auto"`` is half of them.
     criterion : type, default=torch.nn.CrossEntropyLoss
         The task loss.
+    flood : float or None, default=None
+        Level b that the task loss of a batch is kept around: ``|loss - b| + b`` [2]_.
+        The penalty is added as it is.
     optimizer : type, default=torch.optim.AdamW
         A class of `torch.optim`.
     lr : "auto" or float, default="auto"
         Learning rate. A number stays as it is; ``"auto"`` is 0.001 (0.01 for SGD) and
         falls to 0 along a cosine, unless a skorch `LRScheduler` is among `callbacks`.
+    ema_decay : float or None, default=None
+        Decay, in (0, 1), of a running mean of the weights over steps. The mean is
+        then what is monitored, stopped by and predicted with; statistics of batch
+        norm are averaged in the same way.
     max_epochs : int, default=20
         Passes over the training rows.
     batch_size : int, default=128
@@ -180,6 +187,8 @@ class FairNeuralClassifier(NeuralClassifier):
     ----------
     .. [1] Cherepanova, Nanda, Goldblum, Dickerson, Goldstein. Technical Challenges for
        Training Fair Neural Networks. arXiv:2102.06764, 2021.
+    .. [2] Ishida, Yamane, Sakai, Niu, Sugiyama. Do We Need Zero Training Loss After
+       Achieving Zero Training Error? ICML 2020.
 
     Examples
     --------
@@ -215,6 +224,8 @@ class FairNeuralClassifier(NeuralClassifier):
         "criterion": [callable],
         "optimizer": [callable],
         "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "flood": [None, Interval(Real, 0, None, closed="neither")],
+        "ema_decay": [None, Interval(Real, 0, 1, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "sampler": [StrOptions({"auto", *SAMPLERS})],
@@ -252,8 +263,10 @@ class FairNeuralClassifier(NeuralClassifier):
         penalty_attributes=None,
         penalty_warmup="auto",
         criterion=torch.nn.CrossEntropyLoss,
+        flood=None,
         optimizer=torch.optim.AdamW,
         lr="auto",
+        ema_decay=None,
         max_epochs=20,
         batch_size=128,
         sampler="auto",
@@ -285,8 +298,10 @@ class FairNeuralClassifier(NeuralClassifier):
         self.penalty_attributes = penalty_attributes
         self.penalty_warmup = penalty_warmup
         self.criterion = criterion
+        self.flood = flood
         self.optimizer = optimizer
         self.lr = lr
+        self.ema_decay = ema_decay
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.sampler = sampler

@@ -9,6 +9,7 @@ from skorch.callbacks import Callback, EpochTimer, LRScheduler, PrintLog
 from skorch.dataset import unpack_data
 from torch.utils.data import Dataset, Subset
 
+from fairskorch._averaging import WeightAverage
 from fairskorch._objective import DTYPES, Objective
 from fairskorch._steps import choose_steps, log_refusal
 from fairskorch._streams import TwoStreams
@@ -52,6 +53,12 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         Weight of the penalty.
     penalty_warmup : float, default=0
         Epochs over which the weight ramps up linearly from 0.
+    flood : float, optional
+        Level that the mean task loss of a batch is kept around, ``|loss - flood| +
+        flood``.
+    ema_decay : float, optional
+        Decay of a running mean of the weights, which is then what is evaluated after
+        each epoch and in the end; None for the weights themselves.
     sampler : str, default="shuffle"
         See `fairskorch.sampling.EpochSampler`.
     augment : callable, optional
@@ -116,7 +123,7 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
     prefixes_ = [*NeuralNet.prefixes_, "penalty"]
     cuda_dependent_attributes_ = [
         *NeuralNet.cuda_dependent_attributes_,
-        *("penalty_", "_ramped_weight"),
+        *("penalty_", "_ramped_weight", "_average"),
     ]
 
     def __init__(
@@ -127,6 +134,8 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         penalty=None,
         penalty_weight=1.0,
         penalty_warmup=0,
+        flood=None,
+        ema_decay=None,
         sampler="shuffle",
         augment=None,
         precision="float32",
@@ -143,6 +152,8 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         self.penalty = penalty
         self.penalty_weight = penalty_weight
         self.penalty_warmup = penalty_warmup
+        self.flood = flood
+        self.ema_decay = ema_decay
         self.sampler = sampler
         self.augment = augment
         self.precision = precision
@@ -185,6 +196,7 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
             self.module_.double()
         if self._channels_last:
             self.module_.to(memory_format=torch.channels_last)
+        self._average = None
         return self
 
     def get_params_for_optimizer(self, prefix, named_parameters):
@@ -327,6 +339,8 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Set what changes from epoch to epoch."""
+        if self._average is not None:
+            self._average.hide(self.module_)
         epoch = len(self.history) - self._first_epoch
         done = epoch / self.penalty_warmup if self.penalty_warmup else 1.0
         self._set_ramp(min(1.0, done))
@@ -342,6 +356,8 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         self._first_epoch = len(self.history)
         self._set_ramp(1.0)
         self._steps = None
+        if self.ema_decay != getattr(self._average, "decay", None):
+            self._average = WeightAverage(self.ema_decay) if self.ema_decay else None
         if self.capture is True and self._has_step_hooks():
             log_refusal(self, "a callback has a hook inside the step")
         return super().on_train_begin(net, X, y, **kwargs)
@@ -349,7 +365,25 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Let go of the graphs and of the data in them."""
         self._steps = None
+        self._show_average()
         return super().on_train_end(net, X, y, **kwargs)
+
+    def load_weights(self, state):
+        """Put other weights into the network; an average of them begins anew.
+
+        Parameters
+        ----------
+        state : dict
+            Of the network, as its ``state_dict`` returns it.
+        """
+        self.module_.load_state_dict(state)
+        if self._average is not None:
+            self._average.forget()
+
+    def _show_average(self):
+        """Have the average of the weights in the network, where there is one."""
+        if self._average is not None:
+            self._average.show(self.module_)
 
     def __getstate__(self):
         return {**super().__getstate__(), "_steps": None}
@@ -382,7 +416,10 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
             loss.backward()
             return loss
 
-        return self.optimizer_.step(closure).detach()
+        loss = self.optimizer_.step(closure).detach()
+        if self._average is not None:
+            self._average.update(self.module_)
+        return loss
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run an epoch without waiting for the device until its end."""
@@ -399,6 +436,7 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
             self._steps = self._steps or choose_steps(self, iterator)
             total, n_rows = self._steps.epoch(), sum(iterator.sampler.sizes)
         if training:
+            self._show_average()
             self._record_objective(float(total) / max(n_rows, 1))
 
     def _run_hooked(self, iterator, training, prefix, step_fn, **fit_params):
@@ -406,6 +444,8 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
+            if training and self._average is not None:
+                self._average.update(self.module_)
             _, target = unpack_data(batch)
             loss = step["loss"].item()
             total += loss * len(target)

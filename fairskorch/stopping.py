@@ -28,7 +28,7 @@ class BestEpoch(Callback):
     chosen a newer one for `patience` epochs training stops; epochs in which the
     penalty's weight still ramps up are not counted. In the end the weights of the
     chosen epoch, statistics of batch norm among them, are put back. The state of the
-    optimiser stays that of the last epoch.
+    optimiser stays that of the last epoch. For a `fairskorch.nets.GroupPenaltyNet`.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class BestEpoch(Callback):
                 stacklevel=2,
             )
         else:
-            net.module_.load_state_dict(self.weights_[self.chosen_])
+            net.load_weights(self.weights_[self.chosen_])
         self.weights_ = {}
 
     def _scores(self, history):

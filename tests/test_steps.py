@@ -96,6 +96,7 @@ class Chain(torch.nn.Module):
         {"precision": "float64"},
         {"penalty_data": "holdout", "penalty__memory": 0.9},
         {"penalty_data": "holdout", "penalty": "ae", "augment": "flip"},
+        {"flood": 0.5, "ema_decay": 0.9},
     ],
     ids=str,
 )
