@@ -110,6 +110,7 @@ def _arguments(estimator, epochs, n_batches):
         "penalty": e._penalty_class,
         "penalty_weight": e.penalty_weight,
         "penalty_warmup": e.penalty_warmup_,
+        "penalty_schedule": e.penalty_schedule,
         "flood": e.flood,
         "ema_decay": e.ema_decay,
         "sampler": e.sampler_,

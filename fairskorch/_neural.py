@@ -35,6 +35,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
     # Parameters that a derived class need not have.
     monitor_metrics = monitor_attributes = penalty_attributes = early_stopping = None
     flood = ema_decay = None
+    penalty_schedule = "constant"
     penalty_data = "train"
 
     def predict_proba(self, X):
@@ -111,6 +112,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         self._penalty_class = _settings.find_penalty(
             owner, self.penalty, self.penalty_weight
         )
+        _settings.check_schedule(owner, self._penalty_class, self.penalty_schedule)
         refuse_items(X, owner)
         if isinstance(X, torch.utils.data.Dataset):
             y, groups = prep.read_items(owner, X, y, groups)

@@ -1,8 +1,11 @@
 """What a `GroupPenaltyNet` minimises: task loss, and the penalty on top."""
 
+import math
+
 import torch
 
 from fairskorch._streams import other_fields
+from fairskorch.schedules import SCHEDULES, Ascent, factor
 
 #: Type of weights, losses and rates.
 DTYPES = {
@@ -19,19 +22,21 @@ class Objective:
         """Build the penalty from its class and its double-underscore parameters."""
         self.penalty_ = None
         self.penalty_memory_ = None
-        # At full weight until an epoch sets the ramp, for who takes single steps.
-        self._ramped_weight = torch.tensor(
-            float(self.penalty_weight),
-            dtype=DTYPES[self.precision],
-            device=self.device,
-        )
+        self.penalty_multiplier_ = None
         if self.penalty is not None:
             penalty = self.initialized_instance(
                 self.penalty, self.get_params_for("penalty")
             )
             self.penalty_ = penalty.to(self.device, DTYPES[self.precision])
             self.penalty_memory_ = self.penalty_.new_memory()
+        self._ramped_weight = self._number(1.0)
+        # At full weight until an epoch sets the ramp, for who takes single steps.
+        self._set_ramp(1.0)
         return self
+
+    def _number(self, value):
+        kind = DTYPES[self.precision]
+        return torch.tensor(float(value), dtype=kind, device=self.device)
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return task loss, and in training with the penalty on top."""
@@ -55,12 +60,27 @@ class Objective:
             loss if loss.ndim else None,
             self.penalty_memory_,
         )
-        return self.penalty_.combine(task, value, self._ramped_weight)
+        weight = self._ramped_weight
+        if self.penalty_multiplier_ is not None:
+            weight = weight * self.penalty_multiplier_
+            self.penalty_multiplier_.addcmul_(
+                value.detach().to(weight.dtype),
+                self._ramped_weight,
+                value=self._schedule.rate,
+            )
+        return self.penalty_.combine(task, value, weight)
+
+    @property
+    def _schedule(self):
+        given = self.penalty_schedule
+        return SCHEDULES[given] if isinstance(given, str) else given
 
     @property
     def _penalises(self):
         # The ramp does not decide: it is a number on the device.
-        return self.penalty_ is not None and self.penalty_weight != 0
+        if self.penalty_ is None:
+            return False
+        return self.penalty_weight != 0 or self.penalty_multiplier_ is not None
 
     @property
     def _undoes_sampling(self):
@@ -88,7 +108,39 @@ class Objective:
             )
         return (loss * weight).sum() / weight.sum()
 
-    def _set_ramp(self, ramp):
+    def _set_ramp(self, ramp, epoch=None):
+        """Set the ramp, and the weight where no step moves it.
+
+        Parameters
+        ----------
+        ramp : float
+        epoch : int, optional
+            Epochs of this call before the present one; outside of epochs a schedule
+            of one's own is not asked.
+        """
         self._ramp = ramp
+        schedule, weight = self._schedule, self.penalty_weight
+        ascends = isinstance(schedule, Ascent) and self.penalty_ is not None
+        if not ascends:
+            self.penalty_multiplier_ = None
+            if callable(schedule) and epoch is not None:
+                weight = weight * factor(schedule, epoch, self.max_epochs)
+                largest = getattr(self.penalty_, "max_weight", math.inf)
+                if weight > largest:
+                    raise ValueError(
+                        f"penalty_schedule makes a weight of {weight} in epoch "
+                        f"{epoch + 1}, and that of {type(self.penalty_).__name__} is "
+                        f"at most {largest}."
+                    )
+        elif self.penalty_multiplier_ is None:
+            self.penalty_multiplier_ = self._number(weight)
+        self._epoch_weight = 1.0 if ascends else weight
         # In one place on the device, where a captured step finds it.
-        self._ramped_weight.fill_(self.penalty_weight * ramp)
+        self._ramped_weight.fill_(self._epoch_weight * ramp)
+
+    def _last_weight(self):
+        """Return the weight that the last step had or left."""
+        weight = self._epoch_weight * self._ramp
+        if self.penalty_multiplier_ is not None:
+            weight = weight * float(self.penalty_multiplier_)
+        return weight

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 
 from fairskorch._validation import InvalidParameterError, did_you_mean
 from fairskorch.penalties import ALIASES, GroupPenalty
+from fairskorch.schedules import Ascent
 
 #: Share of the epochs over which the penalty's weight ramps up.
 WARMUP = 0.5
@@ -38,6 +39,17 @@ def find_penalty(owner, penalty, weight):
             f"{penalty.max_weight} with {penalty.__name__}. Got {weight!r} instead."
         )
     return penalty
+
+
+def check_schedule(owner, penalty, schedule):
+    """Refuse a weight that climbs where it is a share."""
+    ascends = isinstance(schedule, Ascent) or schedule == "ascent"
+    if ascends and penalty is not None and penalty.max_weight < float("inf"):
+        raise ValueError(
+            f"penalty_schedule={schedule!r} of {owner} lets the weight climb, and that "
+            f"of {penalty.__name__} is a share of at most {penalty.max_weight}; use "
+            "'constant' or a schedule of your own."
+        )
 
 
 def pick_device(owner, device):

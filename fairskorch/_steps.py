@@ -247,7 +247,8 @@ def _fixed(net):
     modules = [module for module in whole if isinstance(module, Module)]
     parts = [part for module in modules for part in module.modules()]
     tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
-    tensors += [t for t in (net.penalty_memory_, net._ramped_weight) if t is not None]
+    numbers = (net.penalty_memory_, net.penalty_multiplier_, net._ramped_weight)
+    tensors += [tensor for tensor in numbers if tensor is not None]
     tensors += [] if net._average is None else net._average.tensors
     settings = [
         {k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr")}
@@ -259,6 +260,7 @@ def _fixed(net):
         settings,
         net._penalises,
         net.flood,
+        net.penalty_schedule,
     )
 
 

@@ -12,6 +12,7 @@ from fairskorch._neural import NeuralClassifier
 from fairskorch._validation import HasMethods, Interval, StrOptions, fit_context
 from fairskorch.augment import AUGMENTATIONS
 from fairskorch.sampling import SAMPLERS
+from fairskorch.schedules import SCHEDULES, Ascent
 
 __all__ = ["FairNeuralClassifier"]
 
@@ -56,6 +57,11 @@ class FairNeuralClassifier(NeuralClassifier):
     penalty_warmup : "auto", int or float, default="auto"
         Epochs (int) or share of `max_epochs` (float) over which the weight ramps up
         linearly from 0; ``"auto"`` is half of them.
+    penalty_schedule : {"constant", "ascent"}, Ascent or callable, default="constant"
+        How the weight moves beside the ramp: not at all; by
+        `fairskorch.schedules.Ascent`, which adds the penalty's value to it in each
+        step; or by a callable that takes the number of epochs before the present one
+        and of all epochs of the call, and returns a factor on `penalty_weight`.
     criterion : type, default=torch.nn.CrossEntropyLoss
         The task loss.
     flood : float or None, default=None
@@ -221,6 +227,7 @@ class FairNeuralClassifier(NeuralClassifier):
             Interval(Integral, 0, None, closed="left"),
             Interval(Real, 0, 1, closed="both"),
         ],
+        "penalty_schedule": [StrOptions(set(SCHEDULES)), Ascent, callable],
         "criterion": [callable],
         "optimizer": [callable],
         "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
@@ -262,6 +269,7 @@ class FairNeuralClassifier(NeuralClassifier):
         penalty_fraction=0.2,
         penalty_attributes=None,
         penalty_warmup="auto",
+        penalty_schedule="constant",
         criterion=torch.nn.CrossEntropyLoss,
         flood=None,
         optimizer=torch.optim.AdamW,
@@ -297,6 +305,7 @@ class FairNeuralClassifier(NeuralClassifier):
         self.penalty_fraction = penalty_fraction
         self.penalty_attributes = penalty_attributes
         self.penalty_warmup = penalty_warmup
+        self.penalty_schedule = penalty_schedule
         self.criterion = criterion
         self.flood = flood
         self.optimizer = optimizer

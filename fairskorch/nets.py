@@ -53,6 +53,8 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         Weight of the penalty.
     penalty_warmup : float, default=0
         Epochs over which the weight ramps up linearly from 0.
+    penalty_schedule : str, Ascent or callable, default="constant"
+        How the weight moves, see `FairNeuralClassifier`.
     flood : float, optional
         Level that the mean task loss of a batch is kept around, ``|loss - flood| +
         flood``.
@@ -90,6 +92,8 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         The penalty, on the device.
     penalty_memory_ : Tensor or None
         Running sums of the penalty's statistics, where it has a memory.
+    penalty_multiplier_ : Tensor or None
+        The weight that climbs, where `penalty_schedule` is an ascent.
 
     Notes
     -----
@@ -134,6 +138,7 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         penalty=None,
         penalty_weight=1.0,
         penalty_warmup=0,
+        penalty_schedule="constant",
         flood=None,
         ema_decay=None,
         sampler="shuffle",
@@ -152,6 +157,7 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         self.penalty = penalty
         self.penalty_weight = penalty_weight
         self.penalty_warmup = penalty_warmup
+        self.penalty_schedule = penalty_schedule
         self.flood = flood
         self.ema_decay = ema_decay
         self.sampler = sampler
@@ -185,7 +191,7 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         super().initialize_virtual_params()
         self._register_virtual_param(["iterator_train__*", "iterator_valid__*"])
         self._register_virtual_param(
-            ["penalty_weight", "penalty_warmup", "penalty_split"]
+            [f"penalty_{n}" for n in ("weight", "warmup", "schedule", "split")]
         )
         self._register_virtual_param(["penalty__*"], _set_penalty_param)
 
@@ -343,7 +349,7 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
             self._average.hide(self.module_)
         epoch = len(self.history) - self._first_epoch
         done = epoch / self.penalty_warmup if self.penalty_warmup else 1.0
-        self._set_ramp(min(1.0, done))
+        self._set_ramp(min(1.0, done), epoch)
         return super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
@@ -466,7 +472,7 @@ class GroupPenaltyNet(Objective, NeuralNetClassifier):
         self.history.record("objective", objective)
         self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
         if self.penalty_ is not None:
-            self.history.record("penalty_weight", self.penalty_weight * self._ramp)
+            self.history.record("penalty_weight", self._last_weight())
 
     def _has_step_hooks(self):
         callbacks = [

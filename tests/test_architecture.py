@@ -38,7 +38,8 @@ ARROWS = {
     "_steps": {"torch", "rates"},
     "_streams": {"_sources"},
     "_averaging": {"torch"},
-    "_objective": {"torch", "_streams"},
+    "schedules": set(),
+    "_objective": {"torch", "_streams", "schedules"},
     "nets": {
         *(
             "torch",
@@ -55,7 +56,9 @@ ARROWS = {
     "_preparation": {
         *("numpy", "pandas", "sklearn", "exceptions", "groups", "_validation"),
     },
-    "_settings": {"torch", "numpy", "sklearn", "_validation", "penalties"},
+    "_settings": {
+        *("torch", "numpy", "sklearn", "_validation", "penalties", "schedules"),
+    },
     "_building": {
         *("torch", "numpy", "pandas", "skorch", "_attributes", "_validation"),
         *("augment", "modules", "nets", "progress", "sampling", "stopping"),
@@ -68,7 +71,7 @@ ARROWS = {
     },
     "classifier": {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
-        *("_validation", "augment", "sampling"),
+        *("_validation", "augment", "sampling", "schedules"),
     },
     "_features": {"torch", "numpy", "skorch", "sklearn", "batches", "modules"},
     "_heads": {"torch", "numpy", "exceptions", "metrics", "penalties"},

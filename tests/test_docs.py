@@ -33,6 +33,7 @@ MODULES = [
             "penalties",
             "rates",
             "sampling",
+            "schedules",
             "stopping",
         )
     ),

@@ -30,6 +30,7 @@ MODULES = [
     "fairskorch.progress",
     "fairskorch.rates",
     "fairskorch.sampling",
+    "fairskorch.schedules",
     "fairskorch.stopping",
 ]
 

@@ -97,6 +97,7 @@ class Chain(torch.nn.Module):
         {"penalty_data": "holdout", "penalty__memory": 0.9},
         {"penalty_data": "holdout", "penalty": "ae", "augment": "flip"},
         {"flood": 0.5, "ema_decay": 0.9},
+        {"penalty_schedule": "ascent"},
     ],
     ids=str,
 )
