@@ -10,7 +10,7 @@ from skorch.dataset import unpack_data
 from torch.utils.data import Dataset, Subset
 
 from fairskorch._averaging import WeightAverage
-from fairskorch._objective import DTYPES, Objective
+from fairskorch._penalised_loss import DTYPES, PenalisedLoss
 from fairskorch._steps import choose_steps, log_refusal
 from fairskorch._streams import TwoStreams
 from fairskorch.batches import Batches, GroupedRows
@@ -32,7 +32,7 @@ FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 STEP_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
-class GroupPenaltyNet(Objective, NeuralNetClassifier):
+class GroupPenaltyNet(PenalisedLoss, NeuralNetClassifier):
     """A skorch net whose loss is ``task + weight * ramp * penalty``.
 
     Groups reach the loss batch by batch: X is a `fairskorch.batches.GroupedRows`, or

@@ -39,13 +39,13 @@ ARROWS = {
     "_streams": {"_sources"},
     "_averaging": {"torch"},
     "schedules": set(),
-    "_objective": {"torch", "_streams", "schedules"},
+    "_penalised_loss": {"torch", "_streams", "schedules"},
     "nets": {
         *(
             "torch",
             "skorch",
             "_averaging",
-            "_objective",
+            "_penalised_loss",
             "_steps",
             "_streams",
             "batches",

@@ -15,7 +15,7 @@ DTYPES = {
 }
 
 
-class Objective:
+class PenalisedLoss:
     """The part of a net that builds the penalty and the loss of a batch."""
 
     def initialize_penalty(self):
