@@ -1,0 +1,91 @@
+"""Figures of the overfitting study, readable in grey."""
+
+import numpy as np
+
+GAP = "equalized_odds_difference"
+
+
+def figures(frame, histories, folder):
+    """Draw what the tables say, into a folder."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = list(frame["task"].unique())
+    for name, draw in {
+        "curves": _curves,
+        "penalties": _penalties,
+        "sweep": _sweep,
+    }.items():
+        figure, axes = pyplot.subplots(
+            1, len(tasks), figsize=(3.6 * len(tasks), 3.1), squeeze=False
+        )
+        for ax, task in zip(axes[0], tasks, strict=True):
+            draw(ax, task, frame, histories)
+            ax.set_title(task)
+        axes[0, 0].legend(fontsize=7)
+        figure.tight_layout()
+        figure.savefig(folder / f"generalisation_{name}.png", dpi=100)
+        pyplot.close(figure)
+
+
+def _mean(histories, experiment, task, arm, name, model=None):
+    """Return the mean over seeds of a column of the history, of the last model."""
+    known = [k for k in histories if k[:2] == (experiment, task) and k[3] == arm]
+    model = model or (known[-1][2] if known else None)
+    columns = [histories[k].get(name) for k in known if k[2] == model]
+    columns = [c for c in columns if c]
+    return np.nanmean(np.array(columns, dtype=float), axis=0) if columns else None
+
+
+def _curves(ax, task, frame, histories):
+    styles = {"plain": "0.55", "eo 1": "0"}
+    for arm, colour in styles.items():
+        for side, line in (("train", "-"), ("valid", "--")):
+            values = _mean(histories, "e1", task, arm, f"{side}_{GAP}")
+            if values is not None:
+                number = np.arange(1, len(values) + 1)
+                shown = "held-out" if side == "valid" else side
+                ax.plot(number, values, line, color=colour, label=f"{arm}, {shown}")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("equalized odds difference")
+    ax.set_ylim(bottom=0)
+
+
+def _penalties(ax, task, frame, histories):
+    lines = {"ae": "-", "eo": "--", "mmf": "-.", "dp": ":", "di": (0, (1, 4))}
+    for alias, line in lines.items():
+        norm = _mean(histories, "e2", task, f"{alias} 0", "penalty_gradient_norm")
+        loss = _mean(histories, "e2", task, f"{alias} 0", "train_loss")
+        if norm is not None:
+            ax.plot(loss, norm, linestyle=line, color="0", label=alias)
+    ax.set_xlabel("training loss (nats)")
+    ax.set_ylabel("gradient norm of the penalty")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.invert_xaxis()
+
+
+def _sweep(ax, task, frame, histories):
+    part = frame[(frame.task == task) & (frame.experiment == "e11")]
+    if not len(part):
+        return
+    part = part.assign(weight=part["arm"].str.split().str[-1].astype(float))
+    grouped = part.groupby("weight")
+    for column, line, colour in (
+        ("train gap", "-", "0"),
+        ("test gap", "--", "0"),
+        ("test bacc", ":", "0.4"),
+    ):
+        mean, spread = grouped[column].mean(), grouped[column].std()
+        place = np.arange(len(mean))
+        label = "test balanced accuracy" if column == "test bacc" else column
+        ax.errorbar(
+            place, mean, spread, linestyle=line, color=colour, label=label, capsize=2
+        )
+        ax.set_xticks(place, [f"{w:g}" for w in mean.index])
+    ax.set_xlabel("penalty weight")
+    ax.set_ylabel("difference, or accuracy")
+    ax.set_ylim(0, 1)
