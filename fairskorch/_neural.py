@@ -357,7 +357,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         if not partial:
             self._marks = _marks_of_all(rows)
             chose = self.best_epoch_ is not None
-            self._selection_marks = row_marks(valid, SAMPLED) if chose else None
+            self._valid_marks = row_marks(valid, SAMPLED) if chose else None
 
     def _correct_prior(self, rows, *, add):
         """Settle what `prior_correction` adds to logits; `add` rows to earlier ones."""

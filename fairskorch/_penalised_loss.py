@@ -18,6 +18,8 @@ DTYPES = {
 class PenalisedLoss:
     """The part of a net that builds the penalty and the loss of a batch."""
 
+    penalty_multiplier_ = None
+
     def initialize_penalty(self):
         """Build the penalty from its class and its double-underscore parameters."""
         self.penalty_ = None

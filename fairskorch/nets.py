@@ -423,9 +423,13 @@ class GroupPenaltyNet(PenalisedLoss, NeuralNetClassifier):
             return loss
 
         loss = self.optimizer_.step(closure).detach()
+        self.after_update()
+        return loss
+
+    def after_update(self):
+        """Do what follows an update of the weights, on the device: part of a step."""
         if self._average is not None:
             self._average.update(self.module_)
-        return loss
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run an epoch without waiting for the device until its end."""
@@ -450,8 +454,8 @@ class GroupPenaltyNet(PenalisedLoss, NeuralNetClassifier):
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
-            if training and self._average is not None:
-                self._average.update(self.module_)
+            if training:
+                self.after_update()
             _, target = unpack_data(batch)
             loss = step["loss"].item()
             total += loss * len(target)

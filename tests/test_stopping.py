@@ -155,7 +155,7 @@ def test_without_it_the_last_epoch_is_kept(table):
     X, y, groups = table
     clf = quick(max_epochs=2).fit(X, y, groups)
     assert clf.best_epoch_ is None
-    assert clf._selection_marks is None
+    assert clf._valid_marks is None
 
 
 def test_skorchs_own_stopping_works_beside_it(table):
@@ -188,7 +188,7 @@ def test_rows_that_chose_are_marked(table):
     clf = quick(max_epochs=2, early_stopping=GAP)
     clf.fit(*(part[:300] for part in table), **dict(zip(VAL, held, strict=True)))
     chose = row_marks(GroupedRows(X[300:]))
-    np.testing.assert_array_equal(clf._selection_marks, chose)
+    np.testing.assert_array_equal(clf._valid_marks, chose)
     assert not np.isin(clf._marks, chose).any()
 
 
