@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import Callback
 
 from fairskorch.metrics import from_counts
-from fairskorch.rates import confusion_statistics, widest
+from fairskorch.rates import cell_statistics, confusion_statistics, widest
 
 __all__ = ["FairnessMonitor"]
 
@@ -193,18 +193,11 @@ def evaluate(net, parts, metrics=()):
     penalty, n_parts = net.penalty_, len(parts.sizes)
     net._set_training(False)
     logits = torch.cat([net.infer(f) for batches in parts.batches for f, _ in batches])
-    wide = widest(logits.device)
-    losses, values = [], []
-    for part, target, groups in zip(
-        *(v.split(parts.sizes) for v in (logits, parts.target, parts.groups)),
-        strict=True,
-    ):
-        # Rows count alike here, whatever weight they had in training.
-        loss = net.criterion_(part, target)
-        losses.append(loss.mean())
-        if penalty is not None:
-            loss = loss.to(wide) if loss.ndim else None
-            values.append(penalty.penalise(part.to(wide), target, groups, loss=loss))
+    # Rows count alike here, whatever weight they had in training.
+    loss = net.criterion_(logits, parts.target)
+    values = [_part_means(net, parts, logits, loss)]
+    if penalty is not None:
+        values.append(_penalties(penalty, parts, logits, loss if loss.ndim else None))
     own = getattr(penalty, "metric", "equalized_odds_difference")
     between = [name for name in dict.fromkeys([own, *metrics]) if name not in OVERALL]
     columns = {}
@@ -223,9 +216,32 @@ def evaluate(net, parts, metrics=()):
             for name in between:
                 known = counts[:, :n_groups]
                 columns[name + suffix] = from_counts(name, known).tolist()
-    values = torch.stack(losses + values).reshape(-1, n_parts).tolist()
+    values = torch.stack(values).tolist()
     columns = dict(zip(("loss", "penalty"), values, strict=False)) | columns
     return [{k: v[i] for k, v in columns.items()} for i in range(n_parts)]
+
+
+def _part_means(net, parts, logits, loss):
+    """Return the mean task loss of each part."""
+    wide = widest(loss.device)
+    if loss.ndim:
+        return torch.stack([part.mean() for part in loss.to(wide).split(parts.sizes)])
+    each = zip(logits.split(parts.sizes), parts.target.split(parts.sizes), strict=True)
+    return torch.stack([net.criterion_(*part) for part in each]).to(wide)
+
+
+def _penalties(penalty, parts, logits, loss):
+    """Return the penalty of each part, from one pass over all rows."""
+    wide = widest(logits.device)
+    loss = None if loss is None else loss.to(wide)
+    values = penalty.row_values(logits.to(wide), parts.target, loss)
+    cells, n_groups = parts.groupings[""]
+    n_parts, n_classes = len(parts.sizes), penalty.n_classes
+    statistic = cell_statistics(
+        values, parts.target, cells, n_parts * (n_groups + 1), n_classes
+    )
+    statistic = statistic.unflatten(0, (n_parts, n_groups + 1))
+    return penalty.evaluate(statistic[:, : penalty.n_groups]).to(wide)
 
 
 def gradient_norms(net, rows):
