@@ -23,6 +23,7 @@ templates_path = ["_templates"]
 exclude_patterns = [
     "_build",
     "user_guide/defaults_tables.rst",
+    "user_guide/last_layer_tables.rst",
     "user_guide/speed_tables.rst",
     "auto_examples/**.ipynb",
 ]
