@@ -13,6 +13,7 @@ from collections import Counter
 import torch
 from torch.nn import Module
 
+from fairskorch.modules import uncompiled
 from fairskorch.rates import widest
 
 logger = logging.getLogger(__name__)
@@ -268,6 +269,6 @@ def log_refusal(net, reason):
     """Say that steps are not captured, and why."""
     logger.warning(
         "Training steps of %s are not captured as a CUDA graph: %s.",
-        type(net.module_).__name__,
+        type(uncompiled(net.module_)).__name__,
         reason,
     )

@@ -2,6 +2,7 @@
 
 Every sampler cuts an epoch of n rows into ``ceil(n / batch_size)`` batches whose sizes
 differ by at most one: unless batches have at most two rows, none has a single one.
+Balanced samplers, whose rows come again anyway, fill every batch of a longer epoch.
 """
 
 import math
@@ -9,6 +10,9 @@ import math
 import torch
 
 __all__ = ["EpochSampler", "SAMPLERS"]
+
+#: From so many batches on, filling them all adds less than a seventh to an epoch.
+MANY_BATCHES = 8
 
 SAMPLERS = ("shuffle", "stratified", "balanced_classes", "balanced_cells")
 
@@ -49,6 +53,10 @@ class EpochSampler:
         n_batches = math.ceil(n_rows / batch_size)
         short, longer = divmod(n_rows, n_batches)
         self.sizes = [short + 1] * longer + [short] * (n_batches - longer)
+        if sampler.startswith("balanced") and n_batches >= MANY_BATCHES:
+            # One size is one shape to compile or capture, and matrix kernels are slow
+            # where it is odd.
+            self.sizes = [batch_size] * n_batches
         self.sampler = sampler
         self.unbiased = sampler == "stratified"
         self.n_strata = 1

@@ -35,7 +35,7 @@ ARROWS = {
     "monitor": {"torch", "skorch", "metrics", "rates"},
     "progress": {"skorch", "tqdm"},
     "stopping": {"numpy", "pandas", "skorch", "exceptions", "metrics"},
-    "_steps": {"torch", "rates"},
+    "_steps": {"torch", "modules", "rates"},
     "_streams": {"_sources"},
     "_averaging": {"torch"},
     "schedules": set(),

@@ -184,7 +184,9 @@ def test_what_a_graph_would_get_wrong_is_not_captured(params, reason, pictures, 
     FairNeuralClassifier(capture=True, batch_size=64, **settings, **params).fit(
         *pictures
     )
-    assert [reason in record.getMessage() for record in caplog.records] == [True]
+    # The compiler has a log of its own.
+    said = [r.getMessage() for r in caplog.records if r.name.startswith("fairskorch")]
+    assert [reason in text for text in said] == [True]
 
 
 @gpu
