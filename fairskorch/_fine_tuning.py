@@ -26,7 +26,7 @@ from fairskorch._heads import (
     optimizer_settings,
     train_heads,
 )
-from fairskorch._marks import row_marks, share_found
+from fairskorch._marks import SAMPLED, row_marks, share_found
 from fairskorch._neural import NeuralClassifier
 from fairskorch._row_sets import balanced_set
 from fairskorch._validation import (
@@ -115,6 +115,19 @@ class FineTuner(NeuralClassifier):
 
     def _backbone(self):
         return Backbone(self._owner, self.estimator_)
+
+    def _known_marks(self):
+        """Marks of a sample of the rows that were fitted on, and that chose."""
+        base = getattr(self.estimator_, "_known_marks", dict)()
+        parts = [vars(self).get("_marks"), base.get("fitted")]
+        parts = [part for part in parts if part is not None]
+        fitted = np.concatenate(parts) if parts else None
+        return {"fitted": fitted, "chosen": base.get("chosen")}
+
+    def _marks_of(self, X):
+        """Marks of rows as `fit` would have kept them; None for a Dataset."""
+        rows = self._backbone().rows(X)
+        return row_marks(rows) if isinstance(rows, GroupedRows) else None
 
     def _logits_of(self, X):
         backbone = self._backbone()
@@ -230,6 +243,8 @@ class FineTuner(NeuralClassifier):
         self.head_ = backbone.find_head(read, self.head)
         self._learn_format(backbone)
         self._report_overlap(backbone, read)
+        is_rows = isinstance(read, GroupedRows)
+        self._marks = row_marks(read, SAMPLED) if is_rows else None
         features = backbone.features(read, self.head_).to(self.device_)
         if self.precision != "auto":
             features = features.to(getattr(torch, self.precision))

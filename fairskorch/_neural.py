@@ -77,6 +77,17 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
     def _owner(self):
         return type(self).__name__
 
+    def _known_marks(self):
+        """Return marks of a sample of the rows that were fitted on, and that chose."""
+        own = vars(self)
+        return {"fitted": own.get("_marks"), "chosen": own.get("_valid_marks")}
+
+    def _marks_of(self, X):
+        """Return marks of rows as `fit` would keep them; None for a Dataset."""
+        exact = self.precision == "float64"
+        X, layout = self._format.read(self, X, reset=False, exact=exact)
+        return row_marks(GroupedRows(X, layout=layout))
+
     def _logits(self, rows):
         parts = [part.cpu() for part in self.net_.forward_iter(rows)]
         logits = torch.cat(parts).double()

@@ -64,8 +64,9 @@ class GroupEncoder:
         """
         frame = as_frame(sensitive_features)
         self.names_ = list(frame.columns)
-        self._levels = [_levels(frame.iloc[:, j]) for j in range(frame.shape[1])]
-        codes = self._column_codes(frame)
+        learnt = [_factorize(frame.iloc[:, j]) for j in range(frame.shape[1])]
+        self._levels = [levels for levels, _ in learnt]
+        codes = np.column_stack([column for _, column in learnt])
         known = self._crossings(codes[(codes >= 0).all(axis=1)])
         self._known = pd.MultiIndex.from_arrays(known.T)
         labels = [
@@ -192,7 +193,8 @@ def as_frame(sensitive_features):
             names = ["group"]
         else:
             names = [f"group_{j}" for j in range(sensitive_features.shape[1])]
-        frame = pd.DataFrame(sensitive_features.reshape(-1, len(names)), columns=names)
+        columns = sensitive_features.reshape(-1, len(names)).astype(object)
+        frame = pd.DataFrame(columns, columns=names, dtype=object)
     if frame.shape[1] == 0:
         raise ValueError("sensitive_features has no column; expected at least one.")
     frame = frame.astype(object).reset_index(drop=True)
@@ -200,13 +202,22 @@ def as_frame(sensitive_features):
     return frame
 
 
-def _levels(column):
-    """Distinct labels of a column: sorted, by type and text where types mix."""
-    values = column[~column.isna()].unique().tolist()
+def _factorize(column):
+    """Distinct labels of a column, sorted, and each row's code.
+
+    By type and text where types mix.
+    """
+    codes, values = pd.factorize(column.to_numpy())
+    values = values.tolist()
     try:
-        return sorted(values)
+        order = sorted(range(len(values)), key=values.__getitem__)
     except TypeError:
-        return sorted(values, key=lambda value: (type(value).__name__, str(value)))
+        texts = [(type(value).__name__, str(value)) for value in values]
+        order = sorted(range(len(values)), key=texts.__getitem__)
+    # The last place is that of a missing value.
+    rank = np.full(len(values) + 1, UNKNOWN, dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return [values[i] for i in order], rank[codes]
 
 
 def _natural_array(labels):

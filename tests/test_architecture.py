@@ -27,10 +27,10 @@ ARROWS = {
         *("torch", "numpy", "pandas", "sklearn", "fairlearn"),
         *("rates", "groups", "exceptions", "_validation"),
     },
-    "intervals": {"torch", "numpy", "scipy", "sklearn", "metrics", "rates"},
+    "intervals": {"torch", "numpy", "pandas", "scipy", "metrics"},
     "audit": {
-        *("torch", "numpy", "pandas", "fairlearn", "matplotlib", "sklearn"),
-        *("exceptions", "groups", "intervals", "metrics", "rates"),
+        *("torch", "numpy", "pandas", "scipy", "fairlearn", "matplotlib", "sklearn"),
+        *("_marks", "groups", "intervals", "metrics", "rates"),
     },
     "monitor": {"torch", "skorch", "metrics", "rates"},
     "progress": {"skorch", "tqdm"},

@@ -402,7 +402,7 @@ def test_plot_without_matplotlib(report, monkeypatch):
         ({"splits": {"train": make()}}, "must not use the name 'train'"),
         ({"test": TEST[:2]}, r"'test' .* must be \(X, y, groups\); got tuple of 2"),
         ({"test": 3}, r"must be \(X, y, groups\); got int\."),
-        ({"test": (*TEST[:2], TEST[2][:9])}, "split 'test', .* got 600, 600 and 9"),
+        ({"test": (*TEST[:2], TEST[2][:9])}, "split 'test', .* got 600 and 9"),
         ({"test": (*TEST[:2], None)}, "split 'test', must give the group"),
         (
             {"test": (*TEST[:2], np.column_stack([TEST[2], TEST[2]]))},
