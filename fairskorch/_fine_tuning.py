@@ -117,7 +117,7 @@ class FineTuner(NeuralClassifier):
         return Backbone(self._owner, self.estimator_)
 
     def _known_marks(self):
-        """Marks of a sample of the rows that were fitted on, and that chose."""
+        """Return marks of a sample of the rows that were fitted on, and that chose."""
         base = getattr(self.estimator_, "_known_marks", dict)()
         parts = [vars(self).get("_marks"), base.get("fitted")]
         parts = [part for part in parts if part is not None]
@@ -125,7 +125,7 @@ class FineTuner(NeuralClassifier):
         return {"fitted": fitted, "chosen": base.get("chosen")}
 
     def _marks_of(self, X):
-        """Marks of rows as `fit` would have kept them; None for a Dataset."""
+        """Return marks of rows as `fit` would keep them; None for a Dataset."""
         rows = self._backbone().rows(X)
         return row_marks(rows) if isinstance(rows, GroupedRows) else None
 

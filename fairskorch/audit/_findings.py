@@ -91,6 +91,14 @@ def listed(items, limit=5):
     return ", ".join(items[:limit]) + more
 
 
+def shown(label):
+    """Write the label of a group, a crossed one without the columns it is over."""
+    if not isinstance(label, tuple):
+        return str(label)
+    parts = [str(part) for part in label if part != "overall"]
+    return " x ".join(parts) if parts else "overall"
+
+
 def _row(m, name, attribute):
     """Label of a metric in the table, and the words for it."""
     if len(m.attributes) == 1:
@@ -223,11 +231,13 @@ def _cells(m, key, attribute):
             )
         )
     n_unknown = int((counts.groups < 0).sum())
-    if n_unknown:
+    # A crossing is unknown where one of its columns is, which was said.
+    if n_unknown and len(attribute.columns) == 1:
+        what = f"unknown {attribute.title}" if by else "unknown group"
         found.append(
             Finding(
-                f"{key}: {n_unknown} rows of unknown group{by} count in accuracy and "
-                "balanced accuracy only.",
+                f"{key}: {n_unknown} rows of {what} count in accuracy and balanced "
+                "accuracy only.",
                 "unknown groups",
                 {**base, "rows": n_unknown},
             )
@@ -350,11 +360,11 @@ def _levelled_down(m, attribute):
             continue
         best, worst = int(np.nanargmax(old)), int(np.nanargmin(old))
         gaps = np.nanmax(old) - np.nanmin(old), np.nanmax(new) - np.nanmin(new)
-        # Surely lost, and not surely gained.
+        lost, gained = -change[c, best], change[c, worst]
+        # Surely lost, and at most a little gained, of which nothing is sure.
         if not (gaps[1] < gaps[0] and high[c, best] < 0 and low[c, worst] <= 0):
             continue
-        # At least half of what closed was paid by the better group.
-        if -change[c, best] < (gaps[0] - gaps[1]) / 2:
+        if gained > lost / 4:
             continue
         changes = {
             labels[g]: (float(change[c, g]), float(low[c, g]), float(high[c, g]))
@@ -362,7 +372,8 @@ def _levelled_down(m, attribute):
             if not np.isnan(change[c, g])
         }
         said = [
-            f"{labels[g]!r} {change[c, g]:+.3f} ({low[c, g]:+.3f} to {high[c, g]:+.3f})"
+            f"{shown(labels[g])} {change[c, g]:+.3f} "
+            f"({low[c, g]:+.3f} to {high[c, g]:+.3f})"
             for g in (best, worst)
         ]
         found.append(

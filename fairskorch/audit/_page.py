@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fairskorch.audit import _text
+from fairskorch.audit._findings import shown
 from fairskorch.audit._splits import DIFFERENCE, VERSUS
 from fairskorch.audit._strips import axis, legend, strip
 from fairskorch.audit._tables import ALL_ROWS
@@ -162,21 +163,21 @@ def _label(label):
     """Write a metric, and the way of grouping below it."""
     if isinstance(label, tuple):
         name, by = label
-        shown = "" if by == ALL_ROWS else f'<br><span class="by">by {escape(by)}</span>'
-        return f"{escape(_words(name))}{shown}"
+        below = "" if by == ALL_ROWS else f'<br><span class="by">by {escape(by)}</span>'
+        return f"{escape(_words(name))}{below}"
     return escape(_words(label))
 
 
 def _table(report):
     table, keys = report.table, report._m.keys
-    shown = _text.cells(table)
-    head = "".join(f"<th>{escape(_title(c, report))}</th>" for c in shown.columns)
+    texts = _text.cells(table)
+    head = "".join(f"<th>{escape(_title(c))}</th>" for c in texts.columns)
     rows = []
     for place, label in enumerate(table.index):
         marks = [table[key].iloc[place].tolist() for key in keys]
         cells = "".join(
             f"<td{' class=none' if text == 'not estimable' else ''}>{escape(text)}</td>"
-            for text in shown.iloc[place]
+            for text in texts.iloc[place]
         )
         rows.append(
             f'<tr><th scope="row">{_label(label)}</th>'
@@ -189,7 +190,7 @@ def _table(report):
     )
 
 
-def _title(column, report):
+def _title(column):
     if column == DIFFERENCE:
         return "test \u2212 train"
     if column == VERSUS:
@@ -215,7 +216,7 @@ def _groups(report):
             marks = [_marks(table, (key, *group), rate) for key in keys]
             count = _marks(table, ("test", *group), "count")[0]
             n_rows = 0 if np.isnan(count) else int(count)
-            rows.append((f"{_text._shown(group)} ({n_rows})", marks))
+            rows.append((f"{shown(group)} ({n_rows})", marks))
         figures.append(_figure(rate, rows, keys, (0, 1)))
     return (
         f'{legend(keys)}<p class="note">{escape(note)}</p>'
@@ -237,7 +238,7 @@ def _changes(report):
         labels = [labels[i] for i in (*order[:half], *order[-half:])]
     figures = []
     for rate in rates:
-        rows = [(_text._shown(g), [table.loc[g, rate].tolist()]) for g in labels]
+        rows = [(shown(g), [table.loc[g, rate].tolist()]) for g in labels]
         figures.append(_figure(rate, rows, ["test"], (-reach, reach)))
     note = "This classifier minus the baseline; left of the line it is the smaller."
     return f'<p class="note">{note}</p><div class="panels">{"".join(figures)}</div>'

@@ -285,7 +285,7 @@ def _changes_of(a, b, m):
             value, low, high = (x[code] for x in parts)
             found[title] = value, (low, high)
     z = norm.isf(tail / 2)
-    for rate in set(a.scores) & set(b.scores):
+    for rate in (r for r in a.scores if r in b.scores):
         value, limits = score_change(rate, a.scores[rate], b.scores[rate])
         found[rate] = value[:-1], tuple(x[:-1] for x in limits(z))
     return found

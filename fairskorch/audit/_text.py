@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from fairskorch.audit._findings import shown
 from fairskorch.audit._measures import SCORE_METRICS
 from fairskorch.audit._splits import DIFFERENCE, VERSUS
 
@@ -41,9 +42,9 @@ def plain(report):
 
 def markdown(report):
     """Return the same as Markdown."""
-    shown = cells(report.table)
+    table = _table(cells(report.table))
     notes = "".join(f"- {sentence}\n" for sentence in report.warnings)
-    return f"{_table(shown)}\n\n{caption(report)}\n" + (f"\n{notes}" if notes else "")
+    return f"{table}\n\n{caption(report)}\n" + (f"\n{notes}" if notes else "")
 
 
 def cells(table):
@@ -103,6 +104,17 @@ def uncertainty(report):
         "differences of two groups, projected to the gap; none is from resampling a "
         "gap.",
     ]
+    if any(name in SCORE_METRICS for name in m.metrics):
+        said.append(
+            "Metrics of probabilities: limits of a rate with the variance that "
+            f"{m.n_boot} draws of a Bayesian bootstrap have; of a calibration error, "
+            "what such draws are off."
+        )
+    if m.baseline:
+        said.append(
+            "Differences from the baseline: group by group on the same rows, "
+            f"{m.n_boot} draws of the counts of rows where both disagree."
+        )
     own = [key for key in m.keys if key in report._by_subject]
     other = [key for key in m.keys if key not in own]
     if own:
@@ -164,8 +176,8 @@ def card(report):
     lines += ["", "### With which uncertainty", ""]
     lines += [f"- {sentence}" for sentence in uncertainty(report)]
     lines += ["", "### What was found", "", _table(cells(report.table)), ""]
-    shown = _group_cells(report)
-    lines += ["By group, on test rows:", "", _table(shown), ""]
+    groups = _table(_group_cells(report))
+    lines += ["By group, on test rows:", "", groups, ""]
     if report.warnings:
         lines += ["What a reader must know:", ""]
         lines += [f"- {sentence}" for sentence in report.warnings] + [""]
@@ -181,7 +193,7 @@ def _counts(m, attribute):
         counts = m.fits[key, attribute.title][0].counts
         size = counts.statistic[..., 0].sum(-1).numpy().astype(int)
         columns[key] = [*size, int((counts.groups < 0).sum())]
-    labels = [*map(_shown, attribute.labels), "unknown"]
+    labels = [*map(shown, attribute.labels), "unknown"]
     return pd.DataFrame(columns, index=pd.Index(labels, name=attribute.title))
 
 
@@ -191,28 +203,23 @@ def _group_cells(report, limit=40):
     columns = {"rows": table["count", "value"].tolist()}
     for rate in table.columns.unique(0)[1:]:
         columns[rate] = [number(*row) for row in table[rate].to_numpy()]
-    labels = [_shown(label) for label in table.index]
+    labels = [shown(label) for label in table.index]
     index = pd.Index(labels, name=" x ".join(map(str, table.index.names)))
-    shown = pd.DataFrame(columns, index=index)
-    if len(shown) > limit:
-        rest = pd.DataFrame(
-            "", index=[f"{len(shown) - limit} more"], columns=shown.columns
-        )
-        shown = pd.concat([shown.iloc[:limit], rest])
-        shown.index.name = index.name
-    return shown
+    frame = pd.DataFrame(columns, index=index)
+    if len(frame) > limit:
+        more = [f"{len(frame) - limit} more"]
+        rest = pd.DataFrame("", index=more, columns=frame.columns)
+        frame = pd.concat([frame.iloc[:limit], rest])
+        frame.index.name = index.name
+    return frame
 
 
-def _shown(label):
-    return " x ".join(map(str, label)) if isinstance(label, tuple) else str(label)
-
-
-def _table(shown):
+def _table(frame):
     """Write a frame as a Markdown table."""
-    names = [str(name) for name in shown.index.names]
-    lines = [[*names, *map(str, shown.columns)]]
+    names = [str(name) for name in frame.index.names]
+    lines = [[*names, *map(str, frame.columns)]]
     lines.append(["---"] * len(lines[0]))
-    for label, *row in shown.itertuples(name=None):
+    for label, *row in frame.itertuples(name=None):
         own = label if isinstance(label, tuple) else (label,)
         lines.append([*map(str, own), *map(str, row)])
     rows = ([text.replace("|", "\\|") for text in line] for line in lines)
