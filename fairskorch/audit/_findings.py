@@ -9,12 +9,34 @@ from fairskorch.audit._tables import ALL_ROWS, recall_changes
 from fairskorch.intervals._scores import FEWEST
 from fairskorch.metrics._counts import reasons
 
+#: What is found, the gravest first.
+KINDS = (
+    "constant prediction",
+    "nearly constant prediction",
+    "shared rows",
+    "rows that chose",
+    "not trained on",
+    "shared subjects",
+    "overfitted gap",
+    "levelling down",
+    "gap moved",
+    "gap in a crossing",
+    "not estimable",
+    "absent group",
+    "small cells",
+    "unknown groups",
+    "left out",
+)
+
 #: Cells of fewer rows are named.
 SMALL_CELL = 20
 
 #: Share of rows below which all classes but one are hardly predicted, and how many
 #: times as many rows must truly be of them.
 RARE, TIMES = 0.02, 5
+
+#: By how much a gap must close before it is asked who paid for it.
+CLOSED = 0.02
 
 
 class Finding(str):
@@ -27,7 +49,8 @@ class Finding(str):
     text : str
         The sentence.
     kind : str
-        What was found, such as "overfitted gap" or "levelling down".
+        What was found, such as "overfitted gap" or "levelling down"; see the user
+        guide.
     evidence : dict
         Numbers and names by what they are.
 
@@ -362,9 +385,9 @@ def _levelled_down(m, attribute):
         gaps = np.nanmax(old) - np.nanmin(old), np.nanmax(new) - np.nanmin(new)
         lost, gained = -change[c, best], change[c, worst]
         # Surely lost, and at most a little gained, of which nothing is sure.
-        if not (gaps[1] < gaps[0] and high[c, best] < 0 and low[c, worst] <= 0):
+        if gaps[0] - gaps[1] < CLOSED or high[c, best] >= 0:
             continue
-        if gained > lost / 4:
+        if low[c, worst] > 0 or gained > lost / 4:
             continue
         changes = {
             labels[g]: (float(change[c, g]), float(low[c, g]), float(high[c, g]))
@@ -380,14 +403,14 @@ def _levelled_down(m, attribute):
             Finding(
                 f"test: levelling down{_by(m, attribute)}: the gap in recall of class "
                 f"{label!r} went from {gaps[0]:.3f} to {gaps[1]:.3f} because the "
-                f"better group lost: {said[0]}, while the worse did not surely gain: "
+                f"better group lost, {said[0]}, while the worse did not gain for sure, "
                 f"{said[1]}.",
                 "levelling down",
                 {
                     "by": attribute.title,
                     "class": label,
-                    "before": gaps[0],
-                    "after": gaps[1],
+                    "before": float(gaps[0]),
+                    "after": float(gaps[1]),
                     "changes": changes,
                 },
             )

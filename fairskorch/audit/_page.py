@@ -20,12 +20,15 @@ SHOWN_GROUPS = 20
 STYLE = """
 .fairness-report { color: #1a1a1a; font: 15px/1.5 system-ui, sans-serif; }
 .fairness-report table { border-collapse: collapse; width: 100%; margin: .4em 0 .8em; }
-.fairness-report th, .fairness-report td { padding: .3em .7em .3em 0; text-align: left;
-  border-bottom: 1px solid #ddd; vertical-align: middle; white-space: nowrap; }
+.fairness-report th, .fairness-report td { padding: .25em .9em .25em 0;
+  text-align: left; border-bottom: 1px solid #ddd; vertical-align: middle; white-space: nowrap; }
 .fairness-report thead th { border-bottom: 2px solid #555; font-weight: 600;
   vertical-align: bottom; }
 .fairness-report tbody th { font-weight: 500; }
 .fairness-report td { font-variant-numeric: tabular-nums; }
+.fairness-report td small { display: block; font-size: .84em; color: #4a4a4a; }
+.fairness-report td.clear { font-weight: 700; }
+.fairness-report td.clear small { color: #1a1a1a; }
 .fairness-report td.none { color: #595959; font-style: italic; }
 .fairness-report .by { color: #595959; font-weight: 400; }
 .fairness-report svg { display: block; }
@@ -36,6 +39,7 @@ STYLE = """
 .fairness-report ul.findings li { border-left: 4px solid #1a1a1a; background: #f2f2f2;
   padding: .45em .8em; margin: .4em 0; max-width: 95ch; }
 .fairness-report .kind { font-weight: 600; display: block; }
+.fairness-report li span { display: block; }
 """
 
 PAGE_STYLE = """
@@ -43,7 +47,7 @@ body { margin: 0; background: #fff; }
 main { max-width: 1120px; margin: 0 auto; padding: 1.6em 1.4em 3em; }
 h1 { font-size: 1.5em; line-height: 1.25; margin: 0 0 .3em; }
 h2 { font-size: 1.12em; margin: 2em 0 .3em; }
-.panels { display: flex; flex-wrap: wrap; gap: .6em 2em; }
+.panels { display: flex; flex-wrap: wrap; gap: .6em 1.8em; }
 .panels figure { margin: 0; }
 figcaption { font-weight: 600; margin: .5em 0 .1em; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2em 1.2em; }
@@ -87,6 +91,7 @@ def page(report):
     else:
         parts.append('<p class="note">Nothing was found that needs a warning.</p>')
     parts += [_heading("Every metric on every split"), _table(report)]
+    parts.append('<p class="note">Bold: a difference whose interval leaves 0 out.</p>')
     parts += [_heading("Every group"), _groups(report)]
     if report.changes is not None:
         parts += [_heading("Every group against the baseline, on test rows")]
@@ -139,10 +144,12 @@ def _list(sentences):
 
 
 def _findings(report):
+    kinds = {}
+    for found in report.warnings:
+        kinds.setdefault(found.kind, []).append(f"<span>{escape(found)}</span>")
     items = "".join(
-        f'<li><span class="kind">{escape(found.kind.capitalize())}</span>'
-        f"{escape(str(found))}</li>"
-        for found in report.warnings
+        f'<li><span class="kind">{escape(kind.capitalize())}</span>{"".join(said)}</li>'
+        for kind, said in kinds.items()
     )
     return f'<ul class="findings">{items}</ul>' if items else ""
 
@@ -170,15 +177,12 @@ def _label(label):
 
 def _table(report):
     table, keys = report.table, report._m.keys
-    texts = _text.cells(table)
-    head = "".join(f"<th>{escape(_title(c))}</th>" for c in texts.columns)
+    columns = table.columns.unique(0)
+    head = "".join(f"<th>{escape(_title(c))}</th>" for c in columns)
     rows = []
     for place, label in enumerate(table.index):
         marks = [table[key].iloc[place].tolist() for key in keys]
-        cells = "".join(
-            f"<td{' class=none' if text == 'not estimable' else ''}>{escape(text)}</td>"
-            for text in texts.iloc[place]
-        )
+        cells = "".join(_cell(table[c].iloc[place].tolist(), c) for c in columns)
         rows.append(
             f'<tr><th scope="row">{_label(label)}</th>'
             f"<td>{strip(marks, keys, title=str(label))}</td>{cells}</tr>"
@@ -188,6 +192,18 @@ def _table(report):
         f"<th>{legend(keys)}{axis()}</th>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _cell(numbers, column):
+    """Write a value above its limits, bold where a difference is clear of 0."""
+    value, low, high = numbers
+    sign = "+" if column in (DIFFERENCE, VERSUS) else ""
+    text = _text.number(value, low, high, sign)
+    if np.isnan(value):
+        return f'<td class="none">{text}</td>'
+    first, rest = text.split(" ", 1)
+    clear = ' class="clear"' if sign and (low > 0 or high < 0) else ""
+    return f"<td{clear}>{first} <small>{rest}</small></td>"
 
 
 def _title(column):
@@ -247,12 +263,12 @@ def _changes(report):
 def _figure(rate, rows, keys, domain):
     body = "".join(
         f'<tr><th scope="row">{escape(label)}</th>'
-        f"<td>{strip(marks, keys, domain, title=f'{rate}, {label}')}</td></tr>"
+        f"<td>{strip(marks, keys, domain, f'{rate}, {label}', 190)}</td></tr>"
         for label, marks in rows
     )
     return (
         f"<figure><figcaption>{escape(_words(rate))}</figcaption><table><tbody>{body}"
-        f"<tr><th></th><td>{axis(domain)}</td></tr></tbody></table></figure>"
+        f"<tr><th></th><td>{axis(domain, 190)}</td></tr></tbody></table></figure>"
     )
 
 

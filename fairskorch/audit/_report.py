@@ -6,7 +6,7 @@ import numpy as np
 
 from fairskorch.audit import _page, _text
 from fairskorch.audit._counting import Counts
-from fairskorch.audit._findings import Finding, findings_of
+from fairskorch.audit._findings import KINDS, Finding, findings_of
 from fairskorch.audit._frames import metric_frame
 from fairskorch.audit._measures import SCORE_METRICS, Measured, find_metrics
 from fairskorch.audit._overlap import check_rows_apart, check_rows_known, check_subjects
@@ -250,7 +250,8 @@ class FairnessReport:
         fairlearn's MetricFrame of each split, built when first asked for; of the first
         fit where there are several.
     warnings : list of Finding
-        What a reader of the table must know, a sentence each, with its evidence.
+        What a reader of the table must know, a sentence each, with its evidence; the
+        gravest first.
     confidence_level : float
         Of every interval.
     """
@@ -260,7 +261,8 @@ class FairnessReport:
         self._by_subject = by_subject
         self.confidence_level = measurement.level
         self.table, self.fits = metric_table(measurement)
-        self.warnings = [*findings, *findings_of(measurement, self.table)]
+        found = [*findings, *findings_of(measurement, self.table)]
+        self.warnings = sorted(found, key=lambda finding: KINDS.index(finding.kind))
 
     @cached_property
     def by_group(self):

@@ -7,11 +7,11 @@ from html import escape
 
 import numpy as np
 
-WIDTH, MARGIN, LINE = 260, 12, 11
+MARGIN, LINE = 12, 11
 INK, PALE, GRID = "#16324f", "#6b6b6b", "#d4d4d4"
 
 
-def strip(marks, keys, domain=(0, 1), title=""):
+def strip(marks, keys, domain=(0, 1), title="", width=220):
     """Draw one line for each split: a mark, and the interval across it.
 
     Parameters
@@ -23,19 +23,21 @@ def strip(marks, keys, domain=(0, 1), title=""):
     domain : tuple of float
     title : str
         Read out by a screen reader.
+    width : int
+        In pixels.
 
     Returns
     -------
     svg : str
     """
     height = LINE * len(marks) + 8
-    parts = [_grid(domain, height)]
+    parts = [_grid(domain, width, height)]
     said = []
     for i, (key, (value, low, high)) in enumerate(zip(keys, marks, strict=True)):
         if np.isnan(value):
             continue
         y = 4 + LINE * (i + 0.5)
-        left, x, right = (_place(v, domain) for v in (low, value, high))
+        left, x, right = (_place(v, domain, width) for v in (low, value, high))
         color = PALE if key == "train" else INK
         parts.append(
             f'<path d="M{left:.1f} {y:.1f}H{right:.1f}M{left:.1f} {y - 3:.1f}v6'
@@ -45,23 +47,23 @@ def strip(marks, keys, domain=(0, 1), title=""):
         said.append(f"{key} {value:.3f}, {low:.3f} to {high:.3f}")
     label = escape(f"{title}: {'; '.join(said) or 'not estimable'}", quote=True)
     return (
-        f'<svg width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
+        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'role="img" aria-label="{label}">{"".join(parts)}</svg>'
     )
 
 
-def axis(domain=(0, 1)):
+def axis(domain=(0, 1), width=220):
     """Draw the numbers of the axis."""
     parts = []
     for tick in _ticks(domain):
         sign = "+" if domain[0] < 0 and tick > 0 else ""
         text = f"{sign}{tick:g}".replace("-", "\u2212")
         parts.append(
-            f'<text x="{_place(tick, domain):.1f}" y="11" text-anchor="middle">'
+            f'<text x="{_place(tick, domain, width):.1f}" y="11" text-anchor="middle">'
             f"{text}</text>"
         )
     return (
-        f'<svg width="{WIDTH}" height="14" viewBox="0 0 {WIDTH} 14" aria-hidden="true">'
+        f'<svg width="{width}" height="14" viewBox="0 0 {width} 14" aria-hidden="true">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -80,10 +82,10 @@ def legend(keys):
     )
 
 
-def _place(value, domain):
+def _place(value, domain, width):
     low, high = domain
     share = (min(max(value, low), high) - low) / (high - low)
-    return MARGIN + share * (WIDTH - 2 * MARGIN)
+    return MARGIN + share * (width - 2 * MARGIN)
 
 
 def _ticks(domain):
@@ -91,12 +93,14 @@ def _ticks(domain):
     return np.round(np.linspace(low, high, 5), 3).tolist()
 
 
-def _grid(domain, height):
-    lines = "".join(f"M{_place(t, domain):.1f} 0v{height}" for t in _ticks(domain))
+def _grid(domain, width, height):
+    lines = "".join(
+        f"M{_place(t, domain, width):.1f} 0v{height}" for t in _ticks(domain)
+    )
     found = f'<path d="{lines}" stroke="{GRID}" stroke-width="1"/>'
     if domain[0] < 0 < domain[1]:
         found += (
-            f'<path d="M{_place(0, domain):.1f} 0v{height}" stroke="#555" '
+            f'<path d="M{_place(0, domain, width):.1f} 0v{height}" stroke="#555" '
             'stroke-width="1.3"/>'
         )
     return found

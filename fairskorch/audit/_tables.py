@@ -83,7 +83,7 @@ def metric_table(m):
         for key in m.keys:
             found = [f.estimate(name) for f in m.fits[key, attribute.title]]
             estimates[key] = found
-            row[key] = _joined(found, m.level)
+            row[key] = _joined(found, m.level, 0)
             values[key] = [float(value) for value, _ in found]
         parity = ALL_METRICS[name].parity
         changes = [
@@ -131,7 +131,7 @@ def group_table(m):
         for attribute in m.attributes:
             columns = [_rates_of(f, m) for f in m.fits[key, attribute.title]]
             joined = {
-                title: _joined([c[title] for c in columns], m.level)
+                title: _joined([c[title] for c in columns], m.level, 0)
                 for title in columns[0]
             }
             count = m.fits[key, attribute.title][0].counts.statistic[..., 0].sum(-1)
@@ -188,12 +188,12 @@ def recall_changes(m, attribute):
     return _joined(found, m.level)
 
 
-def _joined(found, level):
-    """Join the estimates of several fits: value, low, high."""
+def _joined(found, level, least=-1):
+    """Join the estimates of several fits: value, and limits in [least, 1]."""
     value, (low, high) = fits_interval(
         [value for value, _ in found], [limits for _, limits in found], level
     )
-    return value, low, high
+    return value, np.clip(low, least, 1), np.clip(high, least, 1)
 
 
 def _frame(first, joined):
