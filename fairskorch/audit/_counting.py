@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from fairskorch.intervals import design_effects
+from fairskorch.intervals._subjects import shared_error
 from fairskorch.metrics import METRICS
 from fairskorch.rates import confusion_statistics
 
@@ -94,7 +95,13 @@ class Counts:
             positive = 1
         if metric.one_vs_rest and positive is not None:
             found = [x[positive : positive + 1] for x in found]
-        return np.stack(found)
+        found = np.stack(found)
+        if overall and "recall" in metric.rates:
+            hits = self._hits(None).astype(float)
+            if other is not None:
+                hits -= other._hits(None)
+            found = found * shared_error(hits, self.true, self.subjects, self.n_classes)
+        return found
 
     def effects(self, rate, overall=False, other=None):
         """Design effects of a rate: shape (n_classes, n_groups), or (n_classes, 1)."""

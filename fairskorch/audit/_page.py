@@ -21,7 +21,8 @@ STYLE = """
 .fairness-report { color: #1a1a1a; font: 15px/1.5 system-ui, sans-serif; }
 .fairness-report table { border-collapse: collapse; width: 100%; margin: .4em 0 .8em; }
 .fairness-report th, .fairness-report td { padding: .25em .9em .25em 0;
-  text-align: left; border-bottom: 1px solid #ddd; vertical-align: middle; white-space: nowrap; }
+  text-align: left; border-bottom: 1px solid #ddd; vertical-align: middle;
+  white-space: nowrap; }
 .fairness-report thead th { border-bottom: 2px solid #555; font-weight: 600;
   vertical-align: bottom; }
 .fairness-report tbody th { font-weight: 500; }
@@ -68,6 +69,7 @@ PAGE = """<!DOCTYPE html>
 </head>
 <body><main class="fairness-report">
 <h1>Fairness report: training against held-out rows</h1>
+<p class="note">{who}</p>
 <p class="note">{caption}</p>
 {body}
 </main></body>
@@ -101,6 +103,7 @@ def page(report):
     parts += [_heading("What was not measured"), _list(_text.not_measured(report))]
     return PAGE.format(
         style=STYLE + PAGE_STYLE,
+        who=escape(_text.who(report)),
         caption=escape(_text.caption(report)),
         body="\n".join(parts),
     )
@@ -163,7 +166,7 @@ def _meanings(report):
 
 
 def _words(name):
-    return str(name).replace("_", " ")
+    return str(name).replace("_", " ").replace("roc auc", "ROC AUC")
 
 
 def _label(label):

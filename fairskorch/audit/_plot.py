@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from fairskorch.audit._tables import ALL_ROWS
+
 
 def draw(report, ax=None):
     """Draw every metric on every split with its interval: `FairnessReport.plot`."""
@@ -32,14 +34,11 @@ def draw(report, ax=None):
             capsize=2.5,
             label=key,
         )
-    words = [
-        name.replace("_", " ")
-        if isinstance(name, str)
-        else f"{name[0].replace('_', ' ')}\nby {name[1]}"
-        if name[1] != "all rows"
-        else name[0].replace("_", " ")
-        for name in table.index
-    ]
+    words = []
+    for label in table.index:
+        name, by = (label, ALL_ROWS) if isinstance(label, str) else label
+        end = "" if by == ALL_ROWS else f"\nby {by}"
+        words.append(name.replace("_", " ").replace("roc auc", "ROC AUC") + end)
     for place in places[:-1]:
         ax.axhline(place - 0.5, color="0.92", linewidth=0.8, zorder=0)
     ax.set_yticks(places, words)

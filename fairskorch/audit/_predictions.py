@@ -41,6 +41,16 @@ def as_fits(model, parameter="estimator"):
     return [getattr(fit, "best_estimator_", fit) for fit in fits]
 
 
+def name_of(model):
+    """Return what a fit is called: its class, those of all steps of a pipeline."""
+    if isinstance(model, dict):
+        return "given predictions"
+    steps = getattr(model, "steps", None)
+    if steps and hasattr(model, "named_steps"):
+        return " + ".join(type(step).__name__ for _, step in steps)
+    return type(model).__name__
+
+
 def needs_groups(model):
     """Tell whether `predict` has a parameter for groups, as post-processors have."""
     return not isinstance(model, dict) and "sensitive_features" in _parameters(model)

@@ -14,6 +14,7 @@ from fairskorch.audit._plot import draw
 from fairskorch.audit._predictions import (
     aligned_scores,
     as_fits,
+    name_of,
     needs_groups,
     predictions_of,
 )
@@ -213,7 +214,8 @@ def fairness_report(
         n_boot=n_boot,
         seed=seed,
     )
-    return FairnessReport(measurement, found, set(given_subjects))
+    names = {"fit": list(map(name_of, fits)), "baseline": list(map(name_of, others))}
+    return FairnessReport(measurement, found, set(given_subjects), names)
 
 
 class FairnessReport:
@@ -227,6 +229,8 @@ class FairnessReport:
         What was found before anything was counted.
     by_subject : set of str
         Splits whose intervals are by subject.
+    names : dict of str to list of str
+        What the fits and those of the baseline are called.
 
     Attributes
     ----------
@@ -256,9 +260,9 @@ class FairnessReport:
         Of every interval.
     """
 
-    def __init__(self, measurement, findings, by_subject):
+    def __init__(self, measurement, findings, by_subject, names):
         self._m = measurement
-        self._by_subject = by_subject
+        self._by_subject, self._names = by_subject, names
         self.confidence_level = measurement.level
         self.table, self.fits = metric_table(measurement)
         found = [*findings, *findings_of(measurement, self.table)]

@@ -80,6 +80,17 @@ def caption(report):
     )
 
 
+def who(report):
+    """Say what was measured, and against what."""
+    own, other = (
+        names[0] if len(set(names)) == 1 else ", ".join(names)
+        for names in (report._names["fit"], report._names["baseline"] or [""])
+    )
+    fits = len(report._names["fit"])
+    many = f" ({fits} fits)" if fits > 1 else ""
+    return f"Measured: {own}{many}." + (f" Baseline: {other}." if other else "")
+
+
 def sizes(m):
     """Return the number of rows of each split."""
     title = m.attributes[-1].title
@@ -164,13 +175,14 @@ def card(report):
         "### What was measured",
         "",
     ]
+    lines += [f"- {who(report)}"]
     lines += [f"- `{name}`: {meaning(name)}." for name in m.metrics]
     if m.positive is not None:
         lines.append(f"- The positive class is {m.classes[m.positive]!r}.")
     else:
         lines.append(f"- Each of the classes {m.classes} is held against the rest.")
     if m.baseline:
-        lines.append("- Each also against a baseline, on the same test rows.")
+        lines.append("- Each also against the baseline, on the same test rows.")
     lines += ["", "### On whom", ""]
     lines.append(_table(_counts(m, crossed)))
     lines += ["", "### With which uncertainty", ""]

@@ -83,3 +83,29 @@ def design_effects(hits, cells, subjects, n_cells):
     effect = np.where(found > 1, effect, total * NOTHING)
     # Each row of a subject of its own: nothing is known of dependence, none is there.
     return np.where(found == total, 1.0, effect)
+
+
+def shared_error(hits, cells, subjects, n_cells):
+    """Say how much more the mean of several rates varies than if they were independent.
+
+    A subject whose rows are in several cells moves several rates at once.
+
+    Parameters
+    ----------
+    hits, cells, subjects, n_cells
+        As of `design_effects`.
+
+    Returns
+    -------
+    factor : float
+        At least 1.
+    """
+    keep = cells >= 0
+    hits, cells, subjects = np.asarray(hits, float)[keep], cells[keep], subjects[keep]
+    size = np.maximum(np.bincount(cells, minlength=n_cells), 1)
+    rate = np.bincount(cells, hits, n_cells) / size
+    errors = (hits - rate[cells]) / size[cells]
+    together = (np.bincount(subjects, errors) ** 2).sum()
+    _, pairs = np.unique(subjects * n_cells + cells, return_inverse=True)
+    apart = (np.bincount(pairs, errors) ** 2).sum()
+    return float(max(1, together / apart)) if apart > 0 else 1.0
