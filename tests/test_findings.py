@@ -5,7 +5,10 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from fairskorch import FairLastLayerClassifier, FairNeuralClassifier
 from fairskorch.audit import Finding, fairness_report
@@ -270,8 +273,6 @@ def test_rows_that_an_estimator_knows_are_not_held_out(data, network):
 
 
 def test_a_new_last_layer_knows_its_rows_and_those_of_its_network(data, network):
-    from sklearn.frozen import FrozenEstimator
-
     train, valid, test = data
     head = FairLastLayerClassifier(
         FrozenEstimator(network), max_epochs=20, random_state=0
@@ -279,6 +280,15 @@ def test_a_new_last_layer_knows_its_rows_and_those_of_its_network(data, network)
     report = fairness_report(head, train=train, test=test)
     shares = {w.evidence["split"]: w.evidence["share"] for w in report.warnings}
     assert 0.4 < shares["test"] < 0.6
+
+
+def test_an_estimator_at_the_end_of_a_pipeline_is_asked_too(data):
+    train, _, test = data
+    pipe = make_pipeline(
+        StandardScaler(), FairNeuralClassifier(penalty=None, max_epochs=2)
+    ).fit(*test[:2])
+    report = fairness_report(FrozenEstimator(pipe), train=train, test=test)
+    assert "rows that chose" in kinds(report)
 
 
 def test_other_estimators_are_asked_nothing(data):

@@ -342,7 +342,8 @@ class Hard:
 def test_a_baseline_without_probabilities(model):
     report = fairness_report(model, **ONE, baseline=Hard(), metrics=["roc_auc", GAP])
     assert report.warnings == [
-        "versus baseline: roc_auc is not estimable: the baseline gives no probabilities."
+        "versus baseline: roc_auc is not estimable: the baseline gives no "
+        "probabilities."
     ]
     assert report.table.loc[GAP].notna().all()
 

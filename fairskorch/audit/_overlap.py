@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 
 from fairskorch._marks import content_marks
 from fairskorch.audit._findings import Finding
@@ -63,9 +65,13 @@ def check_rows_known(estimators, splits):
         who = type(estimator).__name__
         if len(estimators) > 1:
             who = f"fit {number + 1} ({who})"
-        known = getattr(estimator, "_known_marks", dict)()
+        inner, steps = _inner(estimator)
+        known = getattr(inner, "_known_marks", dict)()
         for key, split in splits.items() if known else ():
-            marks = estimator._marks_of(split.X)
+            X = split.X
+            for step in steps:
+                X = step.transform(X)
+            marks = inner._marks_of(X)
             if marks is None or _distinct(marks).mean() < SAME:
                 continue
             for role, own in known.items():
@@ -97,6 +103,20 @@ def check_rows_known(estimators, splits):
                         )
                     )
     return findings
+
+
+def _inner(estimator):
+    """Return the estimator inside pipelines and frozen ones, and the steps before."""
+    steps = []
+    while True:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif isinstance(estimator, Pipeline):
+            before = [step for _, step in estimator.steps[:-1]]
+            steps += [s for s in before if s is not None and s != "passthrough"]
+            estimator = estimator.steps[-1][1]
+        else:
+            return estimator, steps
 
 
 def check_subjects(subjects):

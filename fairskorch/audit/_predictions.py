@@ -4,6 +4,7 @@ import inspect
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 
 class Predictions(NamedTuple):
@@ -45,9 +46,8 @@ def name_of(model):
     """Return what a fit is called: its class, those of all steps of a pipeline."""
     if isinstance(model, dict):
         return "given predictions"
-    steps = getattr(model, "steps", None)
-    if steps and hasattr(model, "named_steps"):
-        return " + ".join(type(step).__name__ for _, step in steps)
+    if isinstance(model, Pipeline):
+        return " + ".join(type(step).__name__ for _, step in model.steps)
     return type(model).__name__
 
 
@@ -96,9 +96,8 @@ def predictions_of(model, key, split, wants_scores, seed, role="estimator"):
 
 def _parameters(model):
     """Return the names of the parameters of `predict`, a pipeline's last step's."""
-    steps = getattr(model, "steps", None)
-    if steps and hasattr(model, "named_steps"):
-        model = steps[-1][1]
+    if isinstance(model, Pipeline):
+        model = model.steps[-1][1]
     try:
         return set(inspect.signature(model.predict).parameters)
     except (TypeError, ValueError):

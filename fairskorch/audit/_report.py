@@ -5,10 +5,11 @@ from functools import cached_property
 import numpy as np
 
 from fairskorch.audit import _page, _text
-from fairskorch.audit._counting import Counts
-from fairskorch.audit._findings import KINDS, Finding, findings_of
+from fairskorch.audit._conclusions import findings_of
+from fairskorch.audit._findings import KINDS, Finding
 from fairskorch.audit._frames import metric_frame
-from fairskorch.audit._measures import SCORE_METRICS, Measured, find_metrics
+from fairskorch.audit._measures import find_metrics
+from fairskorch.audit._measuring import OWNER, ask, code, measure
 from fairskorch.audit._overlap import check_rows_apart, check_rows_known, check_subjects
 from fairskorch.audit._plot import draw
 from fairskorch.audit._predictions import (
@@ -16,7 +17,6 @@ from fairskorch.audit._predictions import (
     as_fits,
     name_of,
     needs_groups,
-    predictions_of,
 )
 from fairskorch.audit._splits import (
     attributes_of,
@@ -32,13 +32,9 @@ from fairskorch.audit._tables import (
 )
 from fairskorch.intervals._paired import generator
 from fairskorch.intervals._rates import tail_of
-from fairskorch.intervals._scores import score_rates
-from fairskorch.metrics import METRICS
-from fairskorch.metrics._inputs import as_labels, label_codes, positive_class
 
 __all__ = ["FairnessReport", "fairness_report"]
 
-OWNER = "fairness_report"
 DEFAULT_METRICS = (
     "accuracy",
     "balanced_accuracy",
@@ -172,8 +168,8 @@ def fairness_report(
     found += check_subjects(given_subjects)
     found += check_rows_known(fits, read)
     attributes = attributes_of(read)
-    asked = _ask(fits, others, read, names, seed)
-    classes, positive, true, predicted = _code(asked, read, names, pos_label)
+    asked = ask(fits, others, read, names, seed)
+    classes, positive, true, predicted = code(asked, read, names, pos_label)
     measured = {}
     for key, split in read.items():
         scores = {
@@ -185,7 +181,7 @@ def fairness_report(
             if (role, key) in asked
         }
         for attribute in attributes:
-            measured[key, attribute.title] = _measure(
+            measured[key, attribute.title] = measure(
                 true[key],
                 {r: predicted[r, key] for r in scores},
                 scores,
@@ -367,95 +363,3 @@ def _seed(random_state):
     if isinstance(random_state, int | np.integer):
         return int(random_state)
     return int(generator(random_state).integers(2**31 - 1))
-
-
-def _ask(fits, others, splits, names, seed):
-    """Ask every classifier for every split, each only once."""
-    wants_scores = any(name in SCORE_METRICS for name in names)
-    asked, known = {}, {}
-    roles = {"fit": (fits, splits, "estimator")}
-    if others:
-        roles["baseline"] = (others, {"test": splits["test"]}, "baseline")
-    for role, (models, wanted, words) in roles.items():
-        for key, split in wanted.items():
-            found = []
-            for model in models:
-                if (id(model), key) not in known:
-                    known[id(model), key] = predictions_of(
-                        model, key, split, wants_scores, seed, words
-                    )
-                found.append(known[id(model), key])
-            asked[role, key] = found
-            if role == "fit" and wants_scores and any(p.scores is None for p in found):
-                wanted_names = [name for name in names if name in SCORE_METRICS]
-                raise ValueError(
-                    f"{wanted_names[0]} of {OWNER} needs probabilities, which "
-                    f"{type(models[0]).__name__} does not give; leave the metric out, "
-                    "or pass a dict of split name to (labels, probabilities)."
-                )
-    return asked
-
-
-def _code(asked, splits, names, pos_label):
-    """Code all labels over their union, and find the positive class."""
-    named, places = {}, []
-    for key, split in splits.items():
-        owner = f"{OWNER}, split {key!r},"
-        named[f"y of {key}"] = as_labels(split.y, "y", owner)
-        places.append(key)
-        for role in ("fit", "baseline"):
-            for i, found in enumerate(asked.get((role, key), ())):
-                labels = as_labels(found.labels, "The prediction", owner)
-                if len(labels) != len(split.frame):
-                    raise ValueError(
-                        f"The prediction of {owner} must have {len(split.frame)} rows; "
-                        f"got {len(labels)}."
-                    )
-                end = f" of fit {i + 1}" if len(asked[role, key]) > 1 else ""
-                whose = "baseline's prediction" if role == "baseline" else "prediction"
-                named[f"the {whose} of {key}{end}"] = labels
-                places.append((role, key))
-    classes, codes = label_codes(named, OWNER)
-    needs = any(name in SCORE_METRICS or METRICS[name].one_vs_rest for name in names)
-    classes, positive, shift = positive_class(classes, pos_label, OWNER, needs)
-    true, predicted = {}, {}
-    for place, found in zip(places, codes, strict=True):
-        if isinstance(place, str):
-            true[place] = found + shift
-        else:
-            predicted.setdefault(place, []).append(found + shift)
-    return classes, positive, true, predicted
-
-
-def _measure(
-    true, predicted, scores, groups, sizes, subjects, *, names, positive, level, n_boot,
-    seed,
-):  # fmt: skip
-    """Count one split under one way of grouping, for each fit and its baseline."""
-    wanted = list(
-        dict.fromkeys(SCORE_METRICS[n].rate for n in names if n in SCORE_METRICS)
-    )
-    found = {role: [] for role in predicted}
-    roles = list(predicted)
-    for i in range(len(predicted["fit"])):
-        columns = {r: scores[r][i] for r in roles if scores[r][i] is not None}
-        rates = dict.fromkeys(roles, {})
-        if wanted and columns:
-            # Scores without a scale have an area and nothing else.
-            ranked = any(c.ndim == 1 for c in columns.values())
-            known = score_rates(
-                [w for w in wanted if w == "roc_auc" or not ranked],
-                list(columns.values()),
-                true,
-                groups,
-                sizes[0],
-                positive=positive,
-                subjects=subjects,
-                n_boot=n_boot,
-                rng=generator(seed),
-            )
-            rates |= dict(zip(columns, known, strict=True))
-        for role in roles:
-            counts = Counts(true, predicted[role][i], groups, sizes, subjects)
-            found[role].append(Measured(counts, rates[role], positive, level))
-    return found
