@@ -67,7 +67,10 @@ class GroupEncoder:
         learnt = [_factorize(frame.iloc[:, j]) for j in range(frame.shape[1])]
         self._levels = [levels for levels, _ in learnt]
         codes = np.column_stack([column for _, column in learnt])
-        known = self._crossings(codes[(codes >= 0).all(axis=1)])
+        if len(self._levels) == 1:
+            known = np.arange(len(self._levels[0]))[:, None]
+        else:
+            known = self._crossings(codes[(codes >= 0).all(axis=1)])
         self._known = pd.MultiIndex.from_arrays(known.T)
         labels = [
             tuple(level[i] for level, i in zip(self._levels, row, strict=True))

@@ -1,5 +1,6 @@
 """What a report can be of: fits, predictions, post-processors, columns, subjects."""
 
+import pickle
 import re
 import warnings
 
@@ -252,6 +253,15 @@ def test_rows_of_unknown_group_cannot_be_post_processed(thresholds, model):
         fairness_report(thresholds, train=ONE["train"], test=(X, y, np.full(600, None)))
 
 
+def test_a_report_can_be_pickled(model, other):
+    report = fairness_report(
+        model, **BOTH, baseline=other, metrics=[GAP, *OF_SCORES], random_state=0
+    )
+    again = pickle.loads(pickle.dumps(report))
+    pd.testing.assert_frame_equal(again.by_group, report.by_group)
+    assert repr(again) == repr(report)
+
+
 def test_a_randomised_classifier_gets_a_seed():
     X, y, groups = ONE["train"]
     with warnings.catch_warnings():
@@ -457,6 +467,7 @@ def test_many_groups(model):
         ({"estimator": "clf"}, "must have predict, or be a dict .* got str"),
         ({"baseline": 3}, "baseline of fairness_report must have predict"),
         ({"test": (None, *ONE["test"][1:])}, "'test' .* has X=None, which only a dict"),
+        ({"n_boot": 1}, "n_boot .* whole number of at least 2; got 1"),
         ({"metrics": []}, "must name at least one metric"),
         ({"metrics": ["roc_auc_diff"]}, "did you mean 'roc_auc_difference'"),
         (

@@ -18,7 +18,8 @@ from fairskorch.audit._tables import ALL_ROWS
 SHOWN_GROUPS = 20
 
 STYLE = """
-.fairness-report { color: #1a1a1a; font: 15px/1.5 system-ui, sans-serif; }
+.fairness-report { color: #1a1a1a; background: #fff; padding: .2em .5em;
+  font: 15px/1.5 system-ui, sans-serif; }
 .fairness-report table { border-collapse: collapse; width: 100%; margin: .4em 0 .8em; }
 .fairness-report th, .fairness-report td { padding: .25em .9em .25em 0;
   text-align: left; border-bottom: 1px solid #ddd; vertical-align: middle;

@@ -1,8 +1,7 @@
 """The report: what is asked for, and what is given back."""
 
 from functools import cached_property
-
-import numpy as np
+from numbers import Integral
 
 from fairskorch.audit import _page, _text
 from fairskorch.audit._conclusions import findings_of
@@ -145,6 +144,10 @@ def fairness_report(
     [0.142, 0.0, 0.248]
     """
     tail_of(confidence_level)
+    if not isinstance(n_boot, Integral) or n_boot < 2:
+        raise ValueError(
+            f"n_boot of {OWNER} must be a whole number of at least 2; got {n_boot!r}."
+        )
     names = find_metrics(DEFAULT_METRICS if metrics is None else metrics)
     fits = as_fits(estimator)
     others = [] if baseline is None else as_fits(baseline, "baseline")
@@ -360,6 +363,6 @@ def _paired(fits, others):
 
 
 def _seed(random_state):
-    if isinstance(random_state, int | np.integer):
+    if isinstance(random_state, Integral):
         return int(random_state)
     return int(generator(random_state).integers(2**31 - 1))

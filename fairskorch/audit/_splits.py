@@ -118,6 +118,8 @@ def only_known(splits):
 
 
 def _take(rows, keep):
+    if isinstance(rows, dict):
+        rows = pd.DataFrame(rows)
     if hasattr(rows, "iloc"):
         return rows.iloc[keep]
     return rows[keep] if hasattr(rows, "shape") else [rows[i] for i in keep]

@@ -246,11 +246,8 @@ class _Mean:
         centre, variance = draws.mean(0), draws.var(0, ddof=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             rows = np.where(variance > 0, centre * (1 - centre) / variance, 0)
-        limits = partial(self._limits, np.maximum(rows, 1e-9))
+        limits = partial(_rate_limits, self.value, np.maximum(rows, 1e-9), self.degrees)
         return ScoreRate(self.value, limits, draws)
-
-    def _limits(self, rows, z):
-        return wilson(self.value, rows, _heavier(z, self.degrees))
 
 
 class _Area(_Mean):
@@ -346,14 +343,19 @@ class _Calibration:
     def result(self):
         off, sizes = (np.concatenate(x, axis=-1) for x in (self.off, self.sizes))
         numbers = off.mean(1), off.std(1, ddof=1), sizes.std(1, ddof=1)
-        return ScoreRate(self.value, partial(self._limits, *numbers), None)
+        limits = partial(_sum_limits, self.value, *numbers, self.sums.degrees)
+        return ScoreRate(self.value, limits, None)
 
-    def _limits(self, mean, spread, own, z):
-        z = _heavier(z, self.sums.degrees)
-        return Interval(
-            np.clip(self.value - mean - z * spread, 0, 1),
-            np.clip(self.value + z * own, 0, 1),
-        )
+
+def _rate_limits(value, rows, degrees, z):
+    return wilson(value, rows, _heavier(z, degrees))
+
+
+def _sum_limits(value, mean, spread, own, degrees, z):
+    z = _heavier(z, degrees)
+    return Interval(
+        np.clip(value - mean - z * spread, 0, 1), np.clip(value + z * own, 0, 1)
+    )
 
 
 def _heavier(z, degrees):
