@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fairskorch import FairLastLayerClassifier, FairNeuralClassifier
-from fairskorch.audit import Finding, fairness_report
+from fairskorch.audit import Finding, _overlap, fairness_report
 
 OPPORTUNITY = "equal_opportunity_difference"
 
@@ -218,6 +218,18 @@ def test_some_shared_rows_are_counted():
     assert found.kind == "shared rows"
     assert found.startswith("train and test: 100 of 800 rows")
     assert found.evidence["rows"] == 100
+
+
+def test_some_shared_rows_of_many_are_counted_about(monkeypatch):
+    monkeypatch.setattr(_overlap, "COMPARED", 150)
+    mixed = tuple(
+        np.concatenate([a, b[:160]]) for a, b in zip(TEST, TRAIN, strict=True)
+    )
+    (found,) = fairness_report(ReadOff(0), train=TRAIN, test=mixed).warnings
+    assert found.evidence["share"] == pytest.approx(0.2, abs=0.1)
+    assert found.evidence["rows"] == pytest.approx(160, abs=80)
+    with pytest.raises(ValueError, match="same rows"):
+        fairness_report(ReadOff(0), train=TRAIN, test=[x[::-1] for x in TRAIN])
 
 
 def test_shared_subjects_are_counted():

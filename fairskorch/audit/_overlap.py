@@ -11,6 +11,9 @@ from fairskorch.audit._findings import Finding
 #: Share of rows that come again above which splits are taken for the same rows.
 SAME = 0.5
 
+#: Rows of the smaller of two splits that are looked for in the other, about.
+COMPARED = 20_000
+
 #: Share of rows that come again below which it may be chance.
 CHANCE = 0.01
 
@@ -159,6 +162,13 @@ def _shared(a, marks_a, b, marks_b):
             return 1.0, len(marks_a)
     if len(marks_a) > len(marks_b):
         marks_a, marks_b = marks_b, marks_a
+    # By their content, so that rows that are alike are all kept or all left out.
+    every = np.uint64(max(1, len(marks_a) // COMPARED))
+    marks_a, marks_b = (
+        m[(m >> np.uint64(40)) % every == 0] for m in (marks_a, marks_b)
+    )
+    if not len(marks_a):
+        return 0.0, 0
     codes, _ = pd.factorize(np.concatenate([marks_a, marks_b]))
     own, other = (
         np.bincount(part, minlength=codes.max() + 1)
@@ -167,7 +177,7 @@ def _shared(a, marks_a, b, marks_b):
     once = own == 1
     if once.sum() < SAME * len(marks_a):
         return 0.0, 0
-    return float((other[once] > 0).mean()), int(once.sum())
+    return float((other[once] > 0).mean()), int(once.sum()) * int(every)
 
 
 def _distinct(marks):
