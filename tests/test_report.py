@@ -336,10 +336,20 @@ def test_scores_without_a_scale_have_an_area_only():
     X, y, _ = ONE["test"]
     area = roc_auc_score(y, model.decision_function(X))
     assert report.table.loc["roc_auc", ("test", "value")] == pytest.approx(area)
+    turned = fairness_report(model, **ONE, metrics=["roc_auc"], pos_label=0)
+    assert turned.table.loc["roc_auc", ("test", "value")] == pytest.approx(area)
     assert (
         "test: brier_score_difference is not estimable: it needs probabilities, and "
         "there are only scores." in report.warnings
     )
+
+
+def test_a_baseline_with_scores_only(model):
+    names = ["roc_auc", "brier_score"]
+    linear = LinearSVC().fit(*TRAIN[:2])
+    report = fairness_report(model, **ONE, baseline=linear, metrics=names)
+    assert report.table["test"].notna().all(axis=None)
+    assert report.table["versus baseline", "value"].notna().tolist() == [True, False]
 
 
 class Hard:

@@ -199,8 +199,10 @@ def _cells(m, key, attribute):
 def _overfitted(m, table):
     """Gaps that are wider where rows were not seen."""
     found = []
-    for name, attribute, _ in m.rows():
+    for name, attribute, grouped in m.rows():
         metric = ALL_METRICS[name]
+        if not grouped:
+            continue
         label, words = _row(m, name, attribute)
         low, high = (table[DIFFERENCE, s][label] for s in ("low", "high"))
         if (metric.parity == 0 and low > 0) or (metric.parity == 1 and high < 0):
@@ -322,6 +324,7 @@ def _levelled_down(m, attribute):
             for g in range(len(labels))
             if not np.isnan(change[c, g])
         }
+        gain = "did not gain" + (" for sure" if gained > 0 else "")
         said = [
             f"{shown(labels[g])} {change[c, g]:+.3f} "
             f"({low[c, g]:+.3f} to {high[c, g]:+.3f})"
@@ -331,7 +334,7 @@ def _levelled_down(m, attribute):
             Finding(
                 f"test: levelling down{_by(m, attribute)}: the gap in recall of class "
                 f"{label!r} went from {gaps[0]:.3f} to {gaps[1]:.3f} because the "
-                f"better group lost, {said[0]}, while the worse did not gain for sure, "
+                f"better group lost, {said[0]}, while the worse {gain}, "
                 f"{said[1]}.",
                 "levelling down",
                 {

@@ -139,8 +139,8 @@ class Measured(NamedTuple):
 
     def _score_change(self, metric, other):
         tail = tail_of(self.level)
-        paired = metric.rate != "calibration_error" and bool(
-            self.scores and other.scores
+        paired = metric.rate != "calibration_error" and all(
+            metric.rate in side.scores for side in (self, other)
         )
         gap = metric.compare == "difference"
         # As for counts: two intervals are intersected.

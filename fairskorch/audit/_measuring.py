@@ -84,11 +84,13 @@ def measure(
         columns = {r: scores[r][i] for r in roles if scores[r][i] is not None}
         rates = dict.fromkeys(roles, {})
         if wanted and columns:
-            # Scores without a scale have an area and nothing else.
-            ranked = any(c.ndim == 1 for c in columns.values())
+            # Scores without a scale are of the larger of two labels.
+            sides = [
+                -c if c.ndim == 1 and positive == 0 else c for c in columns.values()
+            ]
             known = score_rates(
-                [w for w in wanted if w == "roc_auc" or not ranked],
-                list(columns.values()),
+                wanted,
+                sides,
                 true,
                 groups,
                 sizes[0],

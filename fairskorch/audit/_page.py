@@ -46,7 +46,7 @@ STYLE = """
 
 PAGE_STYLE = """
 body { margin: 0; background: #fff; }
-main { max-width: 1120px; margin: 0 auto; padding: 1.6em 1.4em 3em; }
+main.fairness-report { max-width: 1120px; margin: 0 auto; padding: 1.6em 1.4em 3em; }
 h1 { font-size: 1.5em; line-height: 1.25; margin: 0 0 .3em; }
 h2 { font-size: 1.12em; margin: 2em 0 .3em; }
 .panels { display: flex; flex-wrap: wrap; gap: .6em 1.8em; }

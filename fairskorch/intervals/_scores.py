@@ -75,7 +75,7 @@ def score_rates(
         Of `SCORE_RATES`.
     columns : list of ndarray of shape (n_samples, n_classes) or (n_samples,)
         Probabilities of each classifier; one dimension for scores of the class
-        `positive`, of which only the area can be computed.
+        `positive` that have no scale, of which only the area is computed.
     true, groups : ndarray of shape (n_samples,), int64
         Codes; -1 for a row of unknown group, which counts in "over all rows" only.
     n_groups : int
@@ -96,7 +96,14 @@ def score_rates(
     parts = [_Classifier(names, c, true, positive, len(columns)) for c in columns]
     units, counts = _units(parts, true, spots, subjects)
     sums = _Sums(spots, n_groups + 1, units, len(counts), subjects is not None)
-    prepared = [{name: _METRICS[name](part, sums) for name in names} for part in parts]
+    prepared = [
+        {
+            name: _METRICS[name](part, sums)
+            for name in names
+            if part.scaled or name == "roc_auc"
+        }
+        for part in parts
+    ]
     widest = max(
         [len(counts), *(m.width for found in prepared for m in found.values())]
     )
@@ -144,6 +151,7 @@ class _Classifier:
     """The scores of one classifier, as each metric reads them."""
 
     def __init__(self, names, scores, true, positive, n_classifiers):
+        self.scaled = scores.ndim == 2
         if scores.ndim == 1:
             scores = scores[:, None]
             hits = (true == positive)[:, None]
