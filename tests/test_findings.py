@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -208,6 +209,46 @@ def test_the_same_rows_of_frames_and_few_values_are_refused():
     assert (
         fairness_report(ReadOff(0), train=(few, y, groups), test=other).warnings == []
     )
+
+
+CONTAINERS = {
+    "tensor": lambda X: torch.tensor(X),
+    "half tensor": lambda X: torch.tensor(X).bfloat16(),
+    "list": lambda X: X.tolist(),
+    "objects": lambda X: X.astype(object),
+    "images": lambda X: np.repeat(X, 50, axis=1).reshape(len(X), 4, 5, 5),
+}
+
+
+class Given:
+    """Predict anything."""
+
+    def predict(self, X):
+        return np.arange(len(X)) % 2
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_the_same_rows_of_any_container_are_refused(kind):
+    X, y, groups = TRAIN
+    a, b = (CONTAINERS[kind](X) for _ in range(2))
+    with pytest.raises(ValueError, match="same rows"):
+        fairness_report(Given(), train=(a, y, groups), test=(b, y, groups))
+    other = CONTAINERS[kind](TEST[0])
+    report = fairness_report(Given(), train=(a, y, groups), test=(other, y, groups))
+    assert report.warnings == []
+
+
+def test_rows_without_content_to_look_at_are_told_by_the_object():
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return 800
+
+    _, y, groups = TRAIN
+    rows, ragged = Rows(), [[0.0] * (i % 3) for i in range(800)]
+    report = fairness_report(Given(), train=(rows, y, groups), test=(ragged, *TEST[1:]))
+    assert report.warnings == []
+    with pytest.raises(ValueError, match="same rows"):
+        fairness_report(Given(), train=(rows, y, groups), test=(rows, *TEST[1:]))
 
 
 def test_some_shared_rows_are_counted():

@@ -152,6 +152,24 @@ def test_many_groups_are_shown_by_their_extremes(tmp_path):
     assert "61 more" in report.to_card()
 
 
+def test_what_is_not_estimable_is_said(tmp_path):
+    train, (X, y, groups) = make(0), make(1)
+    groups = groups["sex"].to_numpy().copy()
+    y, groups[:4] = np.where(np.arange(500) < 4, 1, y), "x"
+    report = fairness_report(
+        LogisticRegression().fit(*train[:2]),
+        train=(*train[:2], train[2]["sex"]),
+        test=(X, y, groups),
+        metrics=["equalized_odds_difference", "roc_auc_difference"],
+        random_state=0,
+    )
+    text = report.to_html(tmp_path / "a.html").read_text(encoding="utf-8")
+    assert text.count("not estimable</td>") == 4
+    assert "largest difference between groups in roc_auc" in text
+    assert "no row of class 0 in group" in text
+    assert report.to_card().count("not estimable") >= 6
+
+
 def test_nothing_to_warn_of_is_said(tmp_path):
     train, test = make(0), make(1)
     report = fairness_report(

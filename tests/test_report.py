@@ -344,6 +344,42 @@ def test_scores_without_a_scale_have_an_area_only():
     )
 
 
+def test_scores_of_several_classes_are_no_probabilities():
+    train, test = (by_sex(make(300, seed, 3)) for seed in (0, 1))
+    model = LinearSVC().fit(*train[:2])
+    with pytest.raises(ValueError, match="needs probabilities, which LinearSVC"):
+        fairness_report(model, train=train, test=test, metrics=["roc_auc"])
+
+
+def test_changes_of_several_classes():
+    words = np.array(["low", "mid", "top"])
+    train, test = (
+        (X, words[y], groups)
+        for X, y, groups in map(by_sex, (make(800, s, 3) for s in (0, 1)))
+    )
+    model, other = (LogisticRegression(C=C).fit(*train[:2]) for C in (1, 1e-3))
+    report = fairness_report(model, train=train, test=test, baseline=other)
+    X, _, groups = test
+    rows = groups == "f"
+    change = (model.predict(X) == "mid")[rows].mean()
+    change -= (other.predict(X) == "mid")[rows].mean()
+    found = report.changes["selection_rate_mid"].loc["f"]
+    assert found["value"] == pytest.approx(change)
+    assert found["low"] < change < found["high"]
+
+
+def test_a_label_that_a_classifier_does_not_know():
+    train, (X, y, groups) = (by_sex(make(300, seed)) for seed in (0, 1))
+    y = np.where(np.arange(300) < 30, 2, y)
+    model = LogisticRegression().fit(*train[:2])
+    report = fairness_report(
+        model, train=train, test=(X, y, groups), metrics=["brier_score"]
+    )
+    errors = np.column_stack([model.predict_proba(X), np.zeros(300)]) - np.eye(3)[y]
+    found = report.table.loc["brier_score", ("test", "value")]
+    assert found == pytest.approx((errors**2).sum(1).mean() / 2)
+
+
 def test_a_baseline_with_scores_only(model):
     names = ["roc_auc", "brier_score"]
     linear = LinearSVC().fit(*TRAIN[:2])

@@ -191,7 +191,7 @@ def _marks(X):
         return pd.util.hash_pandas_object(pd.DataFrame(X), index=False).to_numpy()
     if hasattr(X, "detach"):
         X = X.detach().cpu()
-        X = (X.float() if not hasattr(X, "numpy") else X).numpy()
+        X = (X.float() if X.is_floating_point() else X).numpy()
     if isinstance(X, list | tuple):
         try:
             X = np.asarray(X)
