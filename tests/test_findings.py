@@ -284,6 +284,20 @@ def test_shared_subjects_are_counted():
     assert report.warnings == []
 
 
+def test_cells_of_few_subjects_are_named():
+    subjects = np.arange(800)
+    subjects[:200] = np.arange(200) % 3
+    report = fairness_report(
+        ReadOff(0), train=TRAIN, test=TEST, subjects={"test": subjects}
+    )
+    (found,) = report.warnings
+    assert found == (
+        "test: cells of fewer than 5 subjects, who tell little of others: "
+        "0 x class 1 (3)."
+    )
+    assert found.evidence["subjects"] == {(0, 1): 3}
+
+
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)

@@ -10,8 +10,9 @@ from fairskorch.audit._tables import ALL_ROWS, recall_changes
 from fairskorch.intervals._scores import FEWEST
 from fairskorch.metrics._counts import reasons
 
-#: Cells of fewer rows are named.
+#: Cells of fewer rows are named, and cells of fewer subjects.
 SMALL_CELL = 20
+FEW_SUBJECTS = 5
 
 #: Share of rows below which all classes but one are hardly predicted, and how many
 #: times as many rows must truly be of them.
@@ -172,15 +173,31 @@ def _cells(m, key, attribute):
         if labels[g] not in absent
     }
     if small:
-        shown = [f"{g!r} x class {c!r} ({n})" for (g, c), n in small.items()]
+        said = [f"{g!r} x class {c!r} ({n})" for (g, c), n in small.items()]
         found.append(
             Finding(
                 f"{key}: cells below {SMALL_CELL} rows{by}, whose rates are hardly "
-                f"known: {listed(shown)}.",
+                f"known: {listed(said)}.",
                 "small cells",
                 {**base, "cells": small},
             )
         )
+    if counts.subjects is not None:
+        persons = counts.subjects_by_cell()
+        few = {
+            (labels[g], classes[c]): int(persons[g, c])
+            for g, c in np.argwhere((persons > 0) & (persons < FEW_SUBJECTS))
+        }
+        if few:
+            said = [f"{g!r} x class {c!r} ({n})" for (g, c), n in few.items()]
+            found.append(
+                Finding(
+                    f"{key}: cells of fewer than {FEW_SUBJECTS} subjects{by}, who tell "
+                    f"little of others: {listed(said)}.",
+                    "small cells",
+                    {**base, "subjects": few},
+                )
+            )
     n_unknown = int((counts.groups < 0).sum())
     # A crossing is unknown where one of its columns is, which was said.
     if n_unknown and len(attribute.columns) == 1:

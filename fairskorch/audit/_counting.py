@@ -116,6 +116,15 @@ class Counts:
             )
         return self._effects[key]
 
+    def subjects_by_cell(self):
+        """Count subjects by group and class: shape (n_groups, n_classes)."""
+        known = self.groups >= 0
+        cells = (self.groups * self.n_classes + self.true)[known]
+        n_cells = self.n_groups * self.n_classes
+        pairs = np.unique(self.subjects[known] * n_cells + cells)
+        counts = np.bincount(pairs % n_cells, minlength=n_cells)
+        return counts.reshape(self.n_groups, self.n_classes)
+
     def _effect(self, rate, label, groups, n_groups, other):
         hits = self._hits(label)
         if other is not None:
