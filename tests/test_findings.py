@@ -312,7 +312,8 @@ def data():
 @pytest.fixture(scope="module")
 def network(data):
     (X, y, groups), (X_val, y_val, groups_val), _ = data
-    return FairNeuralClassifier(max_epochs=3, random_state=0).fit(
+    stopping = {"early_stopping": "equalized_odds_difference"}
+    return FairNeuralClassifier(max_epochs=3, random_state=0, **stopping).fit(
         X, y, groups, X_val=X_val, y_val=y_val, groups_val=groups_val
     )
 
@@ -337,6 +338,16 @@ def test_rows_that_an_estimator_knows_are_not_held_out(data, network):
         "estimator": 0,
         "role": "chosen",
     }
+
+
+def test_rows_that_were_only_watched_are_held_out(data):
+    (X, y, groups), valid, test = data
+    names = dict(zip(("X_val", "y_val", "groups_val"), valid, strict=True))
+    watched = FairNeuralClassifier(max_epochs=1, random_state=0).fit(
+        X, y, groups, **names
+    )
+    report = fairness_report(watched, train=data[0], test=test, splits={"valid": valid})
+    assert "rows that chose" not in kinds(report)
 
 
 def test_a_new_last_layer_knows_its_rows_and_those_of_its_network(data, network):
