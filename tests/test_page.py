@@ -85,7 +85,8 @@ def test_the_page_needs_nothing_else(report, tmp_path):
 def test_the_page_tells_what_the_report_tells(report, tmp_path):
     text = report.to_html(tmp_path / "a.html").read_text(encoding="utf-8")
     plain = " ".join(re.sub(r"<[^>]*>", " ", text).split())
-    assert "Measured: DecisionTreeClassifier. Baseline: LogisticRegression." in plain
+    assert "Measured: DecisionTreeClassifier(" in plain
+    assert "). Baseline: LogisticRegression()." in plain
     for sentence in report.warnings:
         assert sentence.replace("'", "&#x27;") in plain
     value, low, high = report.table.loc[("accuracy", "all rows"), "test"]

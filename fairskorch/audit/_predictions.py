@@ -42,13 +42,14 @@ def as_fits(model, parameter="estimator"):
     return [getattr(fit, "best_estimator_", fit) for fit in fits]
 
 
-def name_of(model):
+def name_of(model, with_parameters):
     """Return what a fit is called: its class, those of all steps of a pipeline."""
     if isinstance(model, dict):
         return "given predictions"
-    if isinstance(model, Pipeline):
-        return " + ".join(type(step).__name__ for _, step in model.steps)
-    return type(model).__name__
+    steps = [s for _, s in model.steps] if isinstance(model, Pipeline) else [model]
+    if with_parameters:
+        return " + ".join(" ".join(repr(step).split()) for step in steps)
+    return " + ".join(type(step).__name__ for step in steps)
 
 
 def needs_groups(model):

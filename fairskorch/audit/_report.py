@@ -213,7 +213,11 @@ def fairness_report(
         n_boot=n_boot,
         seed=seed,
     )
-    names = {"fit": list(map(name_of, fits)), "baseline": list(map(name_of, others))}
+    # One fit is told by its parameters; of many they differ by the seed at least.
+    names = {
+        part: [name_of(model, len(models) == 1) for model in models]
+        for part, models in (("fit", fits), ("baseline", others))
+    }
     return FairnessReport(measurement, found, set(given_subjects), names)
 
 

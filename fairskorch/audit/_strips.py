@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-MARGIN, LINE = 12, 11
+MARGIN, LINE = 17, 11
 INK, PALE, GRID = "#16324f", "#6b6b6b", "#d4d4d4"
 
 
@@ -89,8 +89,9 @@ def _place(value, domain, width):
 
 
 def _ticks(domain):
-    low, high = domain
-    return np.round(np.linspace(low, high, 5), 3).tolist()
+    # Signed numbers are longer: more than three of them would run together.
+    n_ticks = 3 if domain[0] < 0 else 5
+    return np.round(np.linspace(*domain, n_ticks), 3).tolist()
 
 
 def _grid(domain, width, height):
