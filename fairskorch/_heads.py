@@ -267,7 +267,7 @@ def head_loss(logits, target):
 
 
 @torch.no_grad()
-def evaluate_heads(data, heads, sets, penalty):
+def evaluate_heads(data, heads, sets, penalty, metrics=()):
     """Compute loss, penalty and metrics of every head on rows of its set.
 
     Parameters
@@ -277,6 +277,8 @@ def evaluate_heads(data, heads, sets, penalty):
     sets : list of ndarray of int64
         Row numbers, one array for each set of heads. Rows count alike.
     penalty : GroupPenalty or None
+    metrics : iterable of str, default=()
+        Metrics of groups beside the one that belongs to the penalty.
 
     Returns
     -------
@@ -284,13 +286,13 @@ def evaluate_heads(data, heads, sets, penalty):
         As `fairskorch.monitor.evaluate`.
     """
     parts = [
-        _evaluate(data, Heads(*(p[i : i + 1] for p in heads)), rows, penalty)
+        _evaluate(data, Heads(*(p[i : i + 1] for p in heads)), rows, penalty, metrics)
         for i, rows in enumerate(sets)
     ]
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-def _evaluate(data, heads, rows, penalty):
+def _evaluate(data, heads, rows, penalty, metrics):
     device = data.features.device
     n_heads = heads.weight.shape[-1]
     step = max(1, EVALUATED // (n_heads * data.n_classes))
@@ -321,8 +323,9 @@ def _evaluate(data, heads, rows, penalty):
     for name in ("accuracy", "balanced_accuracy"):
         found[name] = from_counts(name, counts.sum(1, keepdim=True))
     if data.n_groups > 1:
-        metric = getattr(penalty, "metric", "equalized_odds_difference")
-        found[metric] = from_counts(metric, counts[:, : data.n_groups])
+        own = getattr(penalty, "metric", "equalized_odds_difference")
+        for metric in dict.fromkeys((own, *metrics)):
+            found[metric] = from_counts(metric, counts[:, : data.n_groups])
     return {name: value.cpu().double().numpy() for name, value in found.items()}
 
 

@@ -6,6 +6,7 @@ __all__ = [
     "ConstantPredictionWarning",
     "EmptyCellWarning",
     "InestimableWarning",
+    "InfeasibleWarning",
     "NonFiniteLossError",
     "UnknownGroupWarning",
 ]
@@ -25,6 +26,10 @@ class EmptyCellWarning(UserWarning):
 
 class InestimableWarning(UserWarning):
     """A metric is ``nan`` because a group has no row that it is computed from."""
+
+
+class InfeasibleWarning(UserWarning):
+    """No candidate keeps the bound of a selection rule; the nearest was chosen."""
 
 
 class UnknownGroupWarning(UserWarning):

@@ -3,12 +3,10 @@
 from numbers import Integral
 
 import numpy as np
-import pandas as pd
 import torch
-from sklearn.model_selection import StratifiedKFold, check_cv
 
+from fairskorch import _paths, _settings
 from fairskorch import _preparation as prep
-from fairskorch import _settings
 from fairskorch._features import indexable
 from fairskorch._fine_tuning import FineTuner
 from fairskorch._head_scores import score_heads
@@ -21,9 +19,6 @@ from fairskorch._validation import (
 )
 
 __all__ = ["FairLastLayerClassifierCV"]
-
-#: Smallest and largest positive weight that is tried by default.
-WEIGHT_RANGE = (1e-2, 1e1)
 
 
 class FairLastLayerClassifierCV(FineTuner):
@@ -54,10 +49,12 @@ class FairLastLayerClassifierCV(FineTuner):
         What is scored on held-out rows; None is balanced accuracy. A scorer sees the
         features in the place of X, and the groups where it requests
         ``sensitive_features``.
-    refit : {"best"} or callable, default="best"
-        Which weight is taken. ``"best"`` has the highest mean held-out score, the first
-        of several: as scikit-learn does, and without regard to gaps. A callable gets
-        `path_` and returns the position of a row.
+    refit : str or callable, default="score"
+        Which weight is taken: the one with the best mean held-out value of the score of
+        that name, one of `path_`, as scikit-learn does and without regard to anything
+        else; or by a rule of `fairskorch.selection`, or any callable that gets `path_`
+        and returns the position of a row. Metrics that a rule names are added to
+        `path_`.
     balance : {"cells", "weights"} or None, default="cells"
         As in `FairLastLayerClassifier`, within the training rows of each fold.
     class_weight : None, "balanced" or dict, default="balanced"
@@ -103,8 +100,8 @@ class FairLastLayerClassifierCV(FineTuner):
         ``penalty_weight``; means over folds of loss, penalty, accuracy, balanced
         accuracy and gap, as ``train_<name>`` on the rows that were trained on and
         ``valid_<name>`` on held-out rows; ``overfit_<name>``, held-out minus train, of
-        the metrics; ``valid_score`` and ``valid_score_std``. A fold that is nan makes
-        the mean nan.
+        the metrics; ``valid_score``; and ``valid_<name>_se``, the standard error of the
+        mean over folds. A fold that is nan makes the mean nan.
     penalty_weight_ : float
         The weight that was chosen.
     coef_ : ndarray of shape (n_classes, n_features)
@@ -154,10 +151,10 @@ class FairLastLayerClassifierCV(FineTuner):
     >>> X, y, groups = data.data, data.target, data.sensitive_features["group"]
     >>> plain = FairNeuralClassifier(penalty=None, max_epochs=5, random_state=0)
     >>> plain = plain.fit(X[:400], y[:400])
-    >>> def smallest_gap(path):
-    ...     return path["valid_equalized_odds_difference"].argmin()
+    >>> from fairskorch.selection import fairest_within
     >>> search = FairLastLayerClassifierCV(
-    ...     FrozenEstimator(plain), refit=smallest_gap, max_epochs=100, random_state=0
+    ...     FrozenEstimator(plain), refit=fairest_within(0.02), max_epochs=100,
+    ...     random_state=0,
     ... )
     >>> search = search.fit(X[400:], y[400:], groups[400:])
     >>> search.scores_.shape
@@ -174,7 +171,7 @@ class FairLastLayerClassifierCV(FineTuner):
         ],
         "cv": ["cv_object"],
         "scoring": [None, str, callable],
-        "refit": [StrOptions({"best"}), callable],
+        "refit": [str, callable],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [
             StrOptions({"auto"}),
@@ -190,7 +187,7 @@ class FairLastLayerClassifierCV(FineTuner):
         penalty_weights=10,
         cv=5,
         scoring=None,
-        refit="best",
+        refit="score",
         balance="cells",
         class_weight="balanced",
         init="fresh",
@@ -262,6 +259,7 @@ class FairLastLayerClassifierCV(FineTuner):
         X = indexable(X)
         with self._unchanged_on_error():
             weights = self._weights()
+            _paths.rule_metrics(self._owner, self.refit)
             rows, given_y = self._coded_rows(X, y, groups, sample_weight, max(weights))
             seed = _settings.draw_seed(self.random_state)
             device = _settings.pick_device(self._owner, self.device)
@@ -279,23 +277,12 @@ class FairLastLayerClassifierCV(FineTuner):
                 f"The 'penalty' parameter of {self._owner} must not be None: its "
                 "weights are searched. FairLastLayerClassifier fits without one."
             )
-        if isinstance(self.penalty_weights, Integral):
-            kind = _settings.find_penalty(self._owner, self.penalty, 0)
-            top = min(WEIGHT_RANGE[1], kind.max_weight)
-            positive = np.geomspace(WEIGHT_RANGE[0], top, self.penalty_weights - 1)
-            return np.concatenate([[0.0], positive])
-        weights = np.asarray(self.penalty_weights, dtype=float)
-        if weights.ndim != 1 or not len(weights) or not (weights >= 0).all():
-            raise InvalidParameterError(
-                f"The 'penalty_weights' parameter of {self._owner} must be a number of "
-                f"weights or weights of at least 0. Got {self.penalty_weights!r} "
-                "instead."
-            )
-        return weights
+        return _paths.pick_weights(self._owner, self.penalty, self.penalty_weights)
 
     def _search(self, X, y, rows, weights, seed):
         data = self._cached(X, rows)
-        folds = self._folds(rows, y)
+        cells = (rows.groups * len(self.classes_) + rows.y).numpy()
+        folds = _paths.split_folds(self._owner, self.cv, cells, rows.index.numpy(), y)
         sets = [
             part
             for train, _ in folds
@@ -312,34 +299,19 @@ class FairLastLayerClassifierCV(FineTuner):
         by_fold = (len(folds), self.n_draws)
         heads = Heads(*(part.unflatten(0, by_fold).mean(1) for part in heads))
         self._record(data, rows, heads, folds, sets[:: self.n_draws], weights)
-        chosen = self._choose()
+        chosen = _paths.choose_row(self._owner, self.refit, self.path_)
         self.penalty_weight_ = float(weights[chosen])
         sets = self._row_sets(rows, np.arange(len(rows)), seed, self.n_draws)
         self._count(rows, sets[0].rows)
         self._train_layer(data, sets, self.penalty_weight_, seed)
 
-    def _folds(self, rows, y):
-        """Return numbers of training and held-out rows, by fold."""
-        if isinstance(self.cv, Integral):
-            cell = (rows.groups * len(self.classes_) + rows.y).numpy()
-            return list(StratifiedKFold(self.cv).split(cell, cell))
-        splitter = check_cv(self.cv, y, classifier=True)
-        numbers = rows.index.numpy()
-        folds = [
-            tuple(np.flatnonzero(np.isin(numbers, part)) for part in fold)
-            for fold in splitter.split(np.zeros(len(y)), y)
-        ]
-        if not all(len(train) and len(test) for train, test in folds):
-            raise ValueError(
-                f"A fold of cv of {self._owner} has no row to train on or none to "
-                f"score: {len(rows)} of the {len(y)} rows are fine-tuned on."
-            )
-        return folds
-
     def _record(self, data, rows, heads, folds, sets, weights):
         penalty = self._built_penalty(data)
-        train = evaluate_heads(data, heads, [part.rows for part in sets], penalty)
-        valid = evaluate_heads(data, heads, [test for _, test in folds], penalty)
+        more = _paths.rule_metrics(self._owner, self.refit)
+        train, valid = (
+            evaluate_heads(data, heads, rows, penalty, more)
+            for rows in ([part.rows for part in sets], [test for _, test in folds])
+        )
         self.penalty_weights_ = weights
         self.disparities_ = valid[penalty.metric]
         if self.scoring is None:
@@ -348,29 +320,4 @@ class FairLastLayerClassifierCV(FineTuner):
             held_out = [test for _, test in folds]
             labels = self.classes_, self.groups_
             self.scores_ = score_heads(data, heads, held_out, labels, self.scoring)
-        columns = {"penalty_weight": weights}
-        for side, values in (("train", train), ("valid", valid)):
-            columns |= {f"{side}_{name}": v.mean(0) for name, v in values.items()}
-        for name in train.keys() - {"loss", "penalty"}:
-            columns[f"overfit_{name}"] = (valid[name] - train[name]).mean(0)
-        columns["valid_score"] = self.scores_.mean(0)
-        columns["valid_score_std"] = self.scores_.std(0)
-        self.path_ = pd.DataFrame(columns)
-
-    def _choose(self):
-        """Return the position of the weight that is taken."""
-        if self.refit == "best":
-            score = self.path_["valid_score"]
-            if score.isna().all():
-                raise ValueError(
-                    f"Every held-out score of {self._owner} is nan; use fewer folds or "
-                    "another scoring."
-                )
-            return int(score.argmax())
-        chosen = self.refit(self.path_)
-        if not isinstance(chosen, Integral) or not 0 <= chosen < len(self.path_):
-            raise ValueError(
-                f"refit of {self._owner} must return the position of a row of path_, 0 "
-                f"to {len(self.path_) - 1}; got {chosen!r}."
-            )
-        return int(chosen)
+        self.path_ = _paths.path_frame(weights, train, valid, self.scores_)

@@ -32,6 +32,9 @@ ARROWS = {
         *("torch", "numpy", "pandas", "scipy", "fairlearn", "matplotlib", "sklearn"),
         *("_marks", "groups", "intervals", "metrics", "rates"),
     },
+    "_candidates": {"numpy", "pandas", "_validation", "metrics"},
+    "_rules": {"numpy", "_candidates", "exceptions"},
+    "selection": {"numpy", "pandas", "_candidates", "_rules"},
     "monitor": {"torch", "skorch", "metrics", "rates"},
     "progress": {"skorch", "tqdm"},
     "stopping": {"numpy", "pandas", "skorch", "exceptions", "metrics"},
@@ -74,6 +77,10 @@ ARROWS = {
         *("_validation", "augment", "sampling", "schedules"),
     },
     "_features": {"torch", "numpy", "skorch", "sklearn", "batches", "modules"},
+    "_paths": {
+        *("numpy", "pandas", "sklearn", "_candidates", "_rules", "_settings"),
+        *("_validation", "metrics"),
+    },
     "_heads": {"torch", "numpy", "exceptions", "metrics", "penalties"},
     "_row_sets": {"numpy", "sklearn"},
     "_fine_tuning": {
@@ -90,6 +97,7 @@ ARROWS = {
     "last_layer_cv": {
         *("torch", "numpy", "pandas", "sklearn", "_features", "_fine_tuning"),
         *("_head_scores", "_heads", "_preparation", "_settings", "_validation"),
+        *("_paths",),
     },
     "datasets": {
         *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"),

@@ -35,6 +35,7 @@ MODULES = [
             "sampling",
             "schedules",
             "stopping",
+            "selection",
         )
     ),
 ]

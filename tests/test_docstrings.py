@@ -32,6 +32,7 @@ MODULES = [
     "fairskorch.sampling",
     "fairskorch.schedules",
     "fairskorch.stopping",
+    "fairskorch.selection",
 ]
 
 

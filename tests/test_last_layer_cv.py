@@ -16,6 +16,12 @@ from fairskorch import (
     FairNeuralClassifier,
 )
 from fairskorch.metrics import equalized_odds_difference, fairness_scorer
+from fairskorch.selection import (
+    distance_to_optimum,
+    fairest_within,
+    knee,
+    most_accurate_within,
+)
 
 WEIGHTS = [0.0, 0.5, 2.0]
 FOLDS = StratifiedKFold(3)
@@ -132,7 +138,12 @@ def test_the_path_is_the_mean_over_folds(plain, table):
     path = found.path_
     assert path["penalty_weight"].tolist() == WEIGHTS
     np.testing.assert_allclose(path["valid_score"], found.scores_.mean(0))
-    np.testing.assert_allclose(path["valid_score_std"], found.scores_.std(0))
+    for name, folds in (
+        ("score", found.scores_),
+        ("equalized_odds_difference", found.disparities_),
+    ):
+        error = folds.std(0, ddof=1) / np.sqrt(3)
+        np.testing.assert_allclose(path[f"valid_{name}_se"], error)
     gap = "equalized_odds_difference"
     np.testing.assert_allclose(path[f"valid_{gap}"], found.disparities_.mean(0))
     np.testing.assert_allclose(
@@ -153,16 +164,15 @@ def test_default_weights(plain, table):
     np.testing.assert_allclose(found.penalty_weights_, [0, 0.01, 0.1, 1])
 
 
-def test_folds_of_a_number_have_the_same_cells(plain, table, monkeypatch):
+def test_folds_of_a_number_have_the_same_cells(plain, table):
     X, y, groups = table
-    found = search(plain, cv=4, max_epochs=2).fit(X, y, groups)
-    assert found.scores_.shape == (4, 3)
-    rows, _ = found._coded_rows(X, y, groups, None, 1)
     cell = 2 * (groups == "b") + y
-    for train, test in found._folds(rows, y):
-        shares = np.bincount(cell[test]) / np.bincount(cell)
-        assert (abs(shares - 0.25) < 0.02).all()
-        assert len(train) + len(test) == 400
+    by_cell = list(StratifiedKFold(4).split(X, cell))
+    found = search(plain, cv=4, max_epochs=2).fit(X, y, groups)
+    other = search(plain, cv=by_cell, max_epochs=2).fit(X, y, groups)
+    assert found.scores_.shape == (4, 3)
+    np.testing.assert_array_equal(found.scores_, other.scores_)
+    np.testing.assert_array_equal(found.disparities_, other.disparities_)
 
 
 def test_folds_refer_to_rows_as_given(plain, table):
@@ -195,7 +205,35 @@ def test_scorers(plain, table):
     np.testing.assert_allclose(-found.scores_, found.disparities_)
 
 
-def test_rules(plain, table):
+def test_rules_and_names(plain, table):
+    X, y, groups = table
+    for refit in (
+        "score",
+        "equalized_odds_difference",
+        "worst_group_accuracy",
+        most_accurate_within("demographic_parity_difference", 0.15),
+        fairest_within(0.02, one_standard_error=True),
+        knee(),
+        distance_to_optimum(metric="worst_group_accuracy"),
+    ):
+        found = search(plain, refit=refit, penalty_weights=6).fit(X, y, groups)
+        chosen = found.path_["penalty_weight"] == found.penalty_weight_
+        if callable(refit):
+            assert chosen.to_numpy().nonzero()[0] == refit(found.path_)
+        else:
+            values = found.path_[f"valid_{refit}"]
+            best = values.min() if refit.endswith("difference") else values.max()
+            assert values[chosen].item() == best
+    parity = most_accurate_within("demographic_parity_difference", 0.15)
+    found = search(plain, refit=parity, scoring=None).fit(X, y, groups)
+    gaps = search(plain, penalty="dp", penalty_weights=[0.0]).fit(X, y, groups)
+    np.testing.assert_allclose(
+        found.path_["valid_demographic_parity_difference"][0],
+        gaps.disparities_.mean(),
+    )
+
+
+def test_callables(plain, table):
     X, y, groups = table
     seen = []
 
@@ -220,7 +258,9 @@ def test_rules(plain, table):
         ({"penalty_weights": [np.nan]}, "weights of at least 0"),
         ({"penalty_weights": 1}, "'penalty_weights' parameter"),
         ({"penalty": "mmf", "penalty_weights": [2]}, "at most 1.0"),
-        ({"refit": "knee"}, "'refit' parameter"),
+        ({"refit": 3}, "'refit' parameter"),
+        ({"refit": "acuracy"}, "path_ has no score 'acuracy'. Did you mean 'accuracy'"),
+        ({"refit": knee(metric="gap")}, "path_ has no score 'gap'"),
         ({"scoring": "balanced"}, "'balanced'"),
     ],
 )
