@@ -131,18 +131,12 @@ class Candidates:
                 f"{did_you_mean(name, self.names)}"
             )
         value = self.frame[self.prefix + name].to_numpy(dtype=float)
-        sign, folds = self._sign(name, value), None
+        sign = self._sign(name, value)
         if self.searched:
             value = sign * value
             # Adding 0 turns -0.0 into 0.0.
             value = value + 0.0
-            suffix = f"_test_{name}"
-            parts = [
-                c
-                for c in self.frame
-                if c.endswith(suffix) and c[5 : -len(suffix)].isdigit()
-            ]
-            folds = self.frame[parts].to_numpy(dtype=float)
+            folds = self.frame[self._splits(name)].to_numpy(dtype=float)
             error = standard_error(folds, axis=1)
         else:
             column = f"valid_{name}_se"
@@ -150,6 +144,35 @@ class Candidates:
             if column in self.frame:
                 error = self.frame[column].to_numpy(dtype=float)
         return Score(name, value, sign, error)
+
+    def train_values(self, score):
+        """Return the same score of training rows, None where it is not there."""
+        prefix = "mean_train_" if self.searched else "train_"
+        if prefix + score.name not in self.frame:
+            return None
+        value = self.frame[prefix + score.name].to_numpy(dtype=float)
+        return score.sign * value + 0.0 if self.searched else value
+
+    def same_in_training(self, score):
+        """Return the score, by a name under which training rows have it, too."""
+        names = [n for n in self.names if f"train_{n}" in self.frame]
+        for other in map(self.score, names):
+            if np.array_equal(other.value, score.value, equal_nan=True):
+                return other
+        return score
+
+    @property
+    def n_folds(self):
+        """Number of folds, None where the table does not tell."""
+        return len(self._splits(self.names[0])) or None
+
+    def _splits(self, name):
+        suffix = f"_test_{name}"
+        return [
+            c
+            for c in self.frame
+            if str(c).endswith(suffix) and c[5 : -len(suffix)].isdigit()
+        ]
 
     def _sign(self, name, value):
         if name in METRICS:

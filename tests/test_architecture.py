@@ -35,6 +35,10 @@ ARROWS = {
     "_candidates": {"numpy", "pandas", "_validation", "metrics"},
     "_rules": {"numpy", "_candidates", "exceptions"},
     "selection": {"numpy", "pandas", "_candidates", "_rules"},
+    "display": {
+        *("numpy", "pandas", "sklearn", "matplotlib"),
+        *("_candidates", "intervals", "metrics"),
+    },
     "monitor": {"torch", "skorch", "metrics", "rates"},
     "progress": {"skorch", "tqdm"},
     "stopping": {"numpy", "pandas", "skorch", "exceptions", "metrics"},
@@ -180,6 +184,7 @@ def test_no_value_is_read_from_the_device_in_a_step(name, times):
 def test_optional_packages_are_not_imported_with_the_package():
     code = (
         "import sys, fairskorch, fairskorch.audit, fairskorch.datasets;"
+        "import fairskorch.display;"
         "print([m for m in ('matplotlib', 'PIL', 'torchvision') if m in sys.modules])"
     )
     done = subprocess.run(

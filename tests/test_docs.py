@@ -23,6 +23,7 @@ MODULES = [
             "augment",
             "batches",
             "datasets",
+            "display",
             "exceptions",
             "groups",
             "intervals",

@@ -19,6 +19,7 @@ MODULES = [
     "fairskorch.augment",
     "fairskorch.batches",
     "fairskorch.datasets",
+    "fairskorch.display",
     "fairskorch.exceptions",
     "fairskorch.groups",
     "fairskorch.intervals",

@@ -1,0 +1,203 @@
+"""A metric over the epochs of a fit, training rows beside held-out rows."""
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from fairskorch._candidates import is_group_metric, standard_error
+from fairskorch.display._counts import parity_of
+from fairskorch.display._style import LOOKS, prepare, words
+
+SIDES = {"training": "train_", "held-out": "valid_"}
+
+
+class FairnessHistoryDisplay:
+    """A metric over epochs, training rows beside held-out rows.
+
+    A solid black line for held-out rows, a dashed grey one for training rows. Of
+    several fits the mean is drawn, with a band of one standard error. Make it with one
+    of the class methods.
+
+    Read more in the :ref:`user guide <selection>`.
+
+    Parameters
+    ----------
+    curves : dict of str to ndarray of shape (n_fits, n_epochs)
+        Values by side, "training" and "held-out"; nan where there is none.
+    metric_name : str
+        What is drawn.
+    ramp : float, default=0
+        Epochs over which the penalty weight rose to its full value.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure of the axes.
+    lines_ : dict of str to matplotlib Line2D
+        What was drawn, by side.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("agg")
+    >>> from fairskorch import FairNeuralClassifier
+    >>> from fairskorch.datasets import make_biased_classification
+    >>> from fairskorch.display import FairnessHistoryDisplay
+    >>> data = make_biased_classification(n_samples=500, random_state=0)
+    >>> clf = FairNeuralClassifier(max_epochs=4, random_state=0)
+    >>> clf = clf.fit(data.data, data.target, data.sensitive_features)
+    >>> display = FairnessHistoryDisplay.from_estimator(clf)
+    >>> sorted(display.lines_)
+    ['held-out', 'training']
+    """
+
+    def __init__(self, curves, *, metric_name, ramp=0):
+        self.curves = curves
+        self.metric_name = metric_name
+        self.ramp = ramp
+
+    @classmethod
+    def from_estimator(cls, estimator, metric=None, *, ax=None):
+        """Draw the history of a fit, or of several.
+
+        Parameters
+        ----------
+        estimator : fitted estimator or list of them
+            With a `history_`, such as `FairNeuralClassifier`. A list holds fits of the
+            same kind, for example from several seeds.
+        metric : str, optional
+            A column of `history_` without its ``train_`` or ``valid_``; by default the
+            first metric that compares groups.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        display : FairnessHistoryDisplay
+
+        Raises
+        ------
+        ValueError
+            When the metric is not in the histories.
+        ImportError
+            If matplotlib is not installed.
+        """
+        fits = estimator if isinstance(estimator, tuple | list) else [estimator]
+        for fit in fits:
+            check_is_fitted(fit, "history_")
+        histories = [fit.history_ for fit in fits]
+        if metric is None:
+            names = (c.partition("_")[2] for h in histories for c in h)
+            metric = next((n for n in names if is_group_metric(n)), "balanced_accuracy")
+        curves = {
+            side: _stacked([h.get(prefix + metric) for h in histories])
+            for side, prefix in SIDES.items()
+        }
+        curves = {side: values for side, values in curves.items() if values is not None}
+        if not curves:
+            raise ValueError(
+                f"No history of FairnessHistoryDisplay has the metric {metric!r}; "
+                f"columns are {list(histories[0].columns)}."
+            )
+        ramp = getattr(fits[0], "penalty_warmup_", 0)
+        return cls(curves, metric_name=metric, ramp=ramp).plot(ax=ax)
+
+    @classmethod
+    def from_cv_results(cls, cv_results, metric=None, *, ax=None):
+        """Draw the histories of the folds of cross-validation.
+
+        Parameters
+        ----------
+        cv_results : dict
+            Of `sklearn.model_selection.cross_validate` with ``return_estimator=True``.
+        metric, ax
+            As in `from_estimator`.
+
+        Returns
+        -------
+        display : FairnessHistoryDisplay
+            Held-out rows are those that each fit monitored.
+
+        Raises
+        ------
+        ValueError
+            When estimators are not in `cv_results`, or the metric not in histories.
+        ImportError
+            If matplotlib is not installed.
+        """
+        if "estimator" not in cv_results:
+            raise ValueError(
+                "FairnessHistoryDisplay.from_cv_results needs cross_validate with "
+                "return_estimator=True; cv_results has no 'estimator'."
+            )
+        return cls.from_estimator(list(cv_results["estimator"]), metric, ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        display : FairnessHistoryDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        ax = prepare(self, ax, (5.2, 3.4))
+        self.lines_ = {}
+        for side, values in self.curves.items():
+            mean = values.mean(0)
+            epochs = np.arange(1, len(mean) + 1)
+            look = {**LOOKS[side], "markevery": max(1, len(mean) // 12)}
+            (self.lines_[side],) = ax.plot(
+                epochs, mean, **look, linewidth=1.5, label=side
+            )
+            if len(values) > 1:
+                error = standard_error(values, axis=0)
+                ax.fill_between(
+                    epochs,
+                    mean - error,
+                    mean + error,
+                    color=look["color"],
+                    alpha=0.2,
+                    linewidth=0,
+                )
+        if self.ramp:
+            ax.axvline(self.ramp, color="0.3", linewidth=0.8, linestyle=":")
+            ax.annotate(
+                "full penalty weight",
+                (self.ramp, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -3),
+                textcoords="offset points",
+                va="top",
+                fontsize=8,
+                color="0.3",
+            )
+        parity = parity_of(self.metric_name)
+        ends = "" if parity is None else f" ({parity} = parity)"
+        if parity == 0:
+            ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(f"{words(self.metric_name)}{ends}")
+        ax.grid(alpha=0.25)
+        n_fits = max(len(values) for values in self.curves.values())
+        bands = f"means of {n_fits} fits ± 1 standard error" if n_fits > 1 else None
+        ax.legend(fontsize=8, title=bands, title_fontsize=8)
+        return self
+
+
+def _stacked(columns):
+    """Stack columns of different lengths, None where one is missing."""
+    if any(c is None for c in columns):
+        return None
+    return pd.DataFrame([c.to_numpy(dtype=float) for c in columns]).to_numpy()
