@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from fairskorch._objective import HeadObjective, head_loss
 from fairskorch.exceptions import NonFiniteLossError
 from fairskorch.metrics import from_counts
-from fairskorch.penalties import GroupPenalty
-from fairskorch.penalties._many import head_statistics, membership, penalty_slopes
+from fairskorch.penalties._many import head_statistics, membership
 
 #: Logits that are looked at together when heads are evaluated.
 EVALUATED = 2**24
@@ -114,7 +114,7 @@ class _Trainer:
     """Weights, optimiser and rows of heads that take their steps together."""
 
     def __init__(self, data, sets, penalty, weights, start, settings, n_batches):
-        self.data, self.penalty, self.n_batches = data, penalty, n_batches
+        self.data, self.n_batches = data, n_batches
         features = data.features
         n_sets, n_heads = len(sets), len(weights)
         weight, bias = (part.to(features) for part in start)
@@ -130,34 +130,18 @@ class _Trainer:
         rows = _filled([s.rows for s in sets], width).to(features.device)
         self.weight = _filled([s.weight for s in sets], width).to(features)
         share = _filled([s.share for s in sets], width).to(features)
-        self.members = self.memory = None
+        self.objective = HeadObjective(
+            penalty, weights.to(features), n_sets, data.n_classes
+        )
+        self.members = None
         if penalty is not None:
-            self._use_penalty(weights.to(features), rows, share)
+            codes = data.target[rows], data.groups[rows]
+            self.members = membership(*codes, data.n_groups, data.n_classes, share)
         self.rows, self.target = rows, data.target[rows]
         self.whole = None
         if n_batches == 1:
             X = features[rows.flatten()].view(*rows.shape, -1)
             self.whole = [(X, self.target, self.weight, self.members)]
-
-    def _use_penalty(self, weights, rows, share):
-        data, penalty = self.data, self.penalty
-        sizes = (data.n_groups, data.n_classes)
-        self.members = membership(data.target[rows], data.groups[rows], *sizes, share)
-        # Task loss and penalty are joined linearly, so these shares are constants.
-        with torch.enable_grad():
-            task = torch.zeros_like(weights).requires_grad_()
-            value = torch.zeros_like(weights).requires_grad_()
-            joined = penalty.combine(task, value, weights).sum()
-            shares = torch.autograd.grad(joined, (task, value))
-        self.task_share, self.penalty_share = shares
-        plain = bool((self.task_share == 1).all())
-        self.task_share = None if plain else self.task_share
-        memory = penalty.new_memory()
-        if memory is not None:
-            shape = (len(rows), len(weights), *memory.shape)
-            self.memory = torch.zeros(shape, dtype=weights.dtype, device=rows.device)
-        reads = type(penalty).row_values is not GroupPenalty.row_values
-        self.reads_loss = reads
 
     @torch.no_grad()
     def epoch(self):
@@ -190,7 +174,7 @@ class _Trainer:
 
     def _step(self, X, target, weight, members):
         logits = head_logits(X, self.heads)
-        gradient = self._slopes(logits, target, weight.unsqueeze(-1), members)
+        gradient = self.objective.slopes(logits, target, weight, members)
         flat = gradient.flatten(2)
         of_weight, of_bias = torch.bmm(X.mT, flat), flat.sum(1, keepdim=True)
         for part, slope in zip(self.heads, (of_weight, of_bias), strict=True):
@@ -202,37 +186,6 @@ class _Trainer:
                 # Fused optimisers go through memory as if it were.
                 part.grad = slope.contiguous()
         self.optimizer.step()
-
-    def _slopes(self, logits, target, weight, members):
-        """Differentiate the objective of every head by its logits."""
-        two = logits.ndim == 3
-        if two:
-            slopes = (logits.sigmoid() - target.unsqueeze(-1)).mul_(weight)
-        else:
-            slopes = torch.softmax(logits, -1)
-            slopes -= F.one_hot(target, self.data.n_classes).unsqueeze(2)
-            slopes *= weight.unsqueeze(-1)
-        if self.penalty is None:
-            return slopes
-        if self.task_share is not None:
-            slopes *= self.task_share if two else self.task_share.unsqueeze(-1)
-        with torch.enable_grad():
-            logits.requires_grad_()
-            if self.reads_loss:
-                loss = head_loss(logits, target)
-            else:
-                loss = logits.new_zeros(()).expand(logits.shape[:3])
-            values = self.penalty.head_values(logits, target, loss)
-        effect = penalty_slopes(
-            self.penalty,
-            values.detach(),
-            logits.detach(),
-            members,
-            self.penalty_share,
-            self.memory,
-        )
-        (more,) = torch.autograd.grad(values, logits, effect)
-        return slopes.add_(more)
 
 
 def head_logits(X, heads):
@@ -255,15 +208,6 @@ def head_logits(X, heads):
         return torch.baddbmm(bias[:, 1] - bias[:, 0], X, weight[:, 1] - weight[:, 0])
     weight, bias = (part.permute(0, 2, 3, 1).flatten(2) for part in (weight, bias))
     return torch.baddbmm(bias, X, weight).unflatten(2, (-1, n_classes))
-
-
-def head_loss(logits, target):
-    """Return the cross-entropy of each row under each head, in nats."""
-    target = target.unsqueeze(-1)
-    if logits.ndim == 3:
-        return F.softplus(torch.where(target > 0, -logits, logits))
-    own = target.expand(logits.shape[:-1]).unsqueeze(-1)
-    return logits.logsumexp(-1) - logits.gather(-1, own).squeeze(-1)
 
 
 @torch.no_grad()

@@ -85,7 +85,10 @@ ARROWS = {
         *("numpy", "pandas", "sklearn", "_candidates", "_rules", "_settings"),
         *("_validation", "metrics"),
     },
-    "_heads": {"torch", "numpy", "exceptions", "metrics", "penalties"},
+    "_objective": {"torch", "penalties"},
+    "_heads": {
+        *("torch", "numpy", "_objective", "exceptions", "metrics", "penalties"),
+    },
     "_row_sets": {"numpy", "sklearn"},
     "_fine_tuning": {
         *("torch", "numpy", "pandas", "sklearn", "tqdm", "_features", "_heads"),
