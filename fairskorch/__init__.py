@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from fairskorch.classifier import FairNeuralClassifier
+from fairskorch.classifier_cv import FairNeuralClassifierCV
 from fairskorch.last_layer import FairLastLayerClassifier
 from fairskorch.last_layer_cv import FairLastLayerClassifierCV
 
@@ -10,6 +11,7 @@ __all__ = [
     "FairLastLayerClassifier",
     "FairLastLayerClassifierCV",
     "FairNeuralClassifier",
+    "FairNeuralClassifierCV",
     "__version__",
 ]
 

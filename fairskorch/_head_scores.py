@@ -1,10 +1,10 @@
 """Scores of trained heads by any scorer of scikit-learn."""
 
 import numpy as np
-import sklearn
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import check_scoring
+
+from fairskorch._paths import held_out_score
 
 
 def score_heads(data, heads, sets, labels, scoring):
@@ -33,15 +33,11 @@ def score_heads(data, heads, sets, labels, scoring):
     for i, rows in enumerate(sets):
         for j in range(scores.shape[1]):
             head = _Head(weight[i, ..., j], bias[i, :, 0, j], classes)
-            scorer = check_scoring(head, scoring)
-            given = {}
-            if _requests_groups(scorer):
+            known = None
+            if group_labels is not None:
                 known = group_labels.astype(object)[groups[rows]]
                 known[groups[rows] < 0] = None
-                given["sensitive_features"] = known
-            # Without routing scikit-learn would keep the groups from the scorer.
-            with sklearn.config_context(enable_metadata_routing=bool(given)):
-                scores[i, j] = scorer(head, features[rows], y[rows], **given)
+            scores[i, j] = held_out_score(head, scoring, features[rows], y[rows], known)
     return scores
 
 
@@ -75,11 +71,3 @@ class _Head(ClassifierMixin, BaseEstimator):
     def predict(self, X):
         """Return the most probable class."""
         return self.classes[(X @ self.weight.T + self.bias).argmax(1)]
-
-
-def _requests_groups(scorer):
-    """Tell whether a scorer asks for the groups of rows."""
-    if not hasattr(scorer, "get_metadata_routing"):
-        return False
-    requests = scorer.get_metadata_routing().score.requests
-    return bool(requests.get("sensitive_features"))

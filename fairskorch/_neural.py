@@ -87,6 +87,9 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         exact = self.precision == "float64"
         X, layout = self._format.read(self, X, reset=False, exact=exact)
         return row_marks(GroupedRows(X, layout=layout))
+    def _largest_weight(self):
+        """Return the largest penalty weight that is asked for."""
+        return self.penalty_weight
 
     def _logits(self, rows):
         parts = [part.cpu() for part in self.net_.forward_iter(rows)]
@@ -121,7 +124,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         """
         owner = self._owner
         self._penalty_class = _settings.find_penalty(
-            owner, self.penalty, self.penalty_weight
+            owner, self.penalty, self._largest_weight()
         )
         _settings.check_schedule(owner, self._penalty_class, self.penalty_schedule)
         refuse_items(X, owner)

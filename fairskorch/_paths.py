@@ -4,6 +4,8 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
+import sklearn
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import StratifiedKFold, check_cv
 
 from fairskorch import _settings
@@ -79,6 +81,22 @@ def split_folds(owner, cv, cells, index, y, cv_groups=None):
             f"{len(index)} of the {len(y)} rows are fitted on."
         )
     return folds
+
+
+def held_out_score(estimator, scoring, X, y, groups):
+    """Score an estimator, with the groups where the scorer asks for them."""
+    scorer = check_scoring(estimator, scoring)
+    given = {"sensitive_features": groups} if _requests_groups(scorer) else {}
+    # Without routing scikit-learn would keep the groups from the scorer.
+    with sklearn.config_context(enable_metadata_routing=bool(given)):
+        return scorer(estimator, X, y, **given)
+
+
+def _requests_groups(scorer):
+    if not hasattr(scorer, "get_metadata_routing"):
+        return False
+    requests = scorer.get_metadata_routing().score.requests
+    return bool(requests.get("sensitive_features"))
 
 
 def path_frame(weights, train, valid, scores):

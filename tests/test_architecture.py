@@ -100,17 +100,31 @@ ARROWS = {
         *("torch", "numpy", "_features", "_fine_tuning", "_preparation", "_scopes"),
         *("_settings", "_validation"),
     },
-    "_head_scores": {"torch", "numpy", "sklearn"},
+    "_head_scores": {"torch", "numpy", "sklearn", "_paths"},
     "last_layer_cv": {
         *("torch", "numpy", "pandas", "sklearn", "_features", "_fine_tuning"),
         *("_head_scores", "_heads", "_preparation", "_settings", "_validation"),
         *("_paths",),
     },
+    "_stacks": {"torch", "_steps"},
+    "_side_by_side": {
+        *("torch", "_objective", "_stacks", "batches", "nets", "penalties"),
+    },
+    "_network_paths": {
+        *("torch", "numpy", "_building", "_features", "_paths", "_settings"),
+        *("_side_by_side", "_stacks", "classifier", "exceptions", "metrics", "rates"),
+        *("tqdm", "sklearn"),
+    },
+    "classifier_cv": {
+        *("torch", "numpy", "sklearn", "_features", "_network_paths", "_neural"),
+        *("_paths", "_preparation", "_settings", "_validation", "augment"),
+        *("classifier", "groups", "sampling"),
+    },
     "datasets": {
         *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"),
         *("_validation",),
     },
-    "__init__": {"classifier", "last_layer", "last_layer_cv"},
+    "__init__": {"classifier", "classifier_cv", "last_layer", "last_layer_cv"},
 }
 
 

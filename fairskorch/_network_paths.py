@@ -1,0 +1,401 @@
+"""Networks of all penalty weights on all folds: side by side, or one after another."""
+
+import logging
+import time
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.exceptions import FitFailedWarning
+from tqdm.auto import tqdm
+
+from fairskorch import _building, _paths, _settings
+from fairskorch._features import take_rows
+from fairskorch._side_by_side import Part, SideBySide, can_join, obstacle
+from fairskorch._stacks import CannotStack
+from fairskorch.classifier import FairNeuralClassifier
+from fairskorch.exceptions import (
+    ConstantPredictionWarning,
+    EmptyCellWarning,
+    NonFiniteLossError,
+)
+from fairskorch.metrics import from_counts
+from fairskorch.rates import confusion_statistics, widest
+
+logger = logging.getLogger(__name__)
+
+#: Parameters that training side by side heeds; others must be as by default.
+HEEDED = {
+    *("module", "penalty", "penalty_weight", "penalty_warmup", "criterion"),
+    *("optimizer", "lr", "max_epochs", "batch_size", "sampler", "augment", "channels"),
+    *("class_weight", "prior_correction", "monitor", "device", "precision", "capture"),
+    *("random_state", "warm_start", "verbose"),
+}
+
+#: Parts whose parameters it heeds.
+HEEDED_PARTS = ("module", "penalty", "optimizer")
+
+#: Steps that a measurement takes, before it looks at the clock and while it does.
+UNTIMED, TIMED = 10, 30
+
+
+class Data(NamedTuple):
+    """What was given to `fit`; y and groups are None beside a Dataset."""
+
+    X: Any
+    y: Any
+    groups: Any
+    weight: Any
+
+    def take(self, numbers):
+        """Return arguments of `fit` for some rows."""
+        groups = None if self.groups is None else self.groups.iloc[numbers]
+        return {
+            "X": take_rows(self.X, numbers),
+            "y": None if self.y is None else self.y[numbers],
+            "sensitive_features": groups,
+            "sample_weight": None if self.weight is None else self.weight[numbers],
+        }
+
+
+class NetworkPath:
+    """Train and measure the networks of all penalty weights on all folds.
+
+    Parameters
+    ----------
+    owner : str
+        For messages.
+    template : FairNeuralClassifier
+        What to fit for each weight.
+    data : Data
+    rows : GroupedRows
+        All rows that may be trained on, with codes.
+    labels : tuple of ndarray
+        Labels of classes and of groups.
+    folds : list of tuple of ndarray
+        Numbers of training and held-out rows, among `rows`.
+    weights : ndarray of shape (n_weights,)
+    metrics : list of str
+        Metrics of groups to add.
+    scoring : None, str or callable
+    """
+
+    def __init__(
+        self, owner, template, data, rows, labels, folds, weights, metrics, scoring
+    ):
+        self.owner, self.template, self.data, self.rows = owner, template, data, rows
+        self.classes, self.groups = labels
+        self.folds, self.weights = folds, weights
+        self.metrics, self.scoring = metrics, scoring
+        shape = len(folds), len(weights)
+        self.failed = np.zeros(shape, dtype=bool)
+        self.scores = np.full(shape, np.nan)
+        self.sides = {"train": {}, "valid": {}}
+
+    def run(self, stacking):
+        """Train all networks.
+
+        Parameters
+        ----------
+        stacking : {"auto", True, False}
+
+        Returns
+        -------
+        stacked : bool
+            Whether they were trained side by side.
+        """
+        with warnings.catch_warnings():
+            # The last fit says it of all rows; here it would be said for each network.
+            warnings.simplefilter("ignore", ConstantPredictionWarning)
+            warnings.simplefilter("ignore", EmptyCellWarning)
+            stacked = self._choose(stacking)
+            if stacked:
+                self._side_by_side()
+            else:
+                self._one_after_another()
+        if self.failed.any():
+            warnings.warn(
+                f"{self.failed.sum()} of the {self.failed.size} networks of "
+                f"{self.owner} became NaN or infinite, with penalty weights "
+                f"{self.weights[self.failed.any(0)].tolist()}; their scores are nan.",
+                FitFailedWarning,
+                stacklevel=4,
+            )
+        if self.scoring is None:
+            self.scores = self.sides["valid"]["balanced_accuracy"]
+        return stacked
+
+    def _choose(self, stacking):
+        """Decide how to train, and say it in one line of the log."""
+        reason = self._reason() if stacking is not False else "stack=False"
+        if reason is None and stacking == "auto":
+            reason = self._why_not()
+        n = self.failed.size
+        if reason is None:
+            logger.info("%s trains %d networks side by side.", self.owner, n)
+        else:
+            say = logger.warning if stacking is True else logger.info
+            say("%s trains %d networks one after another: %s.", self.owner, n, reason)
+        return reason is None
+
+    def _reason(self):
+        """Return why networks cannot be trained side by side, or None."""
+        if len(self.weights) < 2:
+            return "there is one weight"
+        template = self.template
+        plain = FairNeuralClassifier()
+        for name, value in template.get_params(deep=False).items():
+            part = name.partition("__")[0]
+            if part != name and (
+                part not in HEEDED_PARTS or name == "optimizer__param_groups"
+            ):
+                return f"{name} is given"
+            if name == part and name not in HEEDED:
+                usual = 0 if name == "validation_fraction" else getattr(plain, name)
+                # A splitter or a list compares as another.
+                if value is not usual and not (
+                    isinstance(value, int | float) and value == usual
+                ):
+                    return f"{name}={value!r} is not as by default"
+        self.first = self._prepared(0)
+        part = self.first[1]
+        found = obstacle(part.net)
+        if found:
+            return found
+        on_cuda = part.batches.device.type == "cuda"
+        try:
+            SideBySide([part], self.weights, on_cuda)
+        except CannotStack as error:
+            return str(error)
+        return None
+
+    def _why_not(self):
+        """Return why it would not pay, or None; on CUDA by a measurement."""
+        on_cuda = self.first[1].batches.device.type == "cuda"
+        return measured(self) if on_cuda else None
+
+    def _prepared(self, i):
+        """Return an estimator that is about to train on a fold, and its net."""
+        template = self.template
+        estimator = type(template)(**template.get_params(deep=False))
+        train = self.folds[i][0]
+        given = self.data.take(self.rows.index.numpy()[train])
+        groups = given.pop("sensitive_features")
+        rows, _ = estimator._training_rows(**given, groups=groups, going_on=False)
+        epochs = estimator.max_epochs
+        seed = estimator._settle(epochs=epochs, ramp=True, going_on=False)
+        with _settings.own_randomness(seed, estimator.device_):
+            n_batches = -(-len(rows) // estimator.batch_size)
+            net = _building.build_net(estimator, epochs, n_batches)
+            n_classes = len(estimator.classes_)
+            _building.check_outputs(estimator._owner, net, rows, n_classes)
+            batches = net.get_iterator(rows, training=True)
+            # Where the stream of random numbers stands when the first step begins.
+            state = _stream(batches.device)
+        estimator.net_ = net
+        estimator._correct_prior(rows, add=False)
+        return estimator, Part(net, batches), state
+
+    def _side_by_side(self):
+        others = range(1, len(self.folds))
+        prepared = [self.first, *(self._prepared(i) for i in others)]
+        numbers = range(len(prepared))
+        n_outputs = len(self.weights) * len(self.classes)
+        try:
+            parts = [part for _, part, _ in prepared]
+            if not can_join(parts, n_outputs):
+                raise CannotStack
+            trainers = [(list(numbers), SideBySide(parts, self.weights, False))]
+        except CannotStack:
+            trainers = None
+        for some in [list(numbers)] if trainers else [[i] for i in numbers]:
+            parts = [prepared[i][1] for i in some]
+            device = parts[0].batches.device
+            if trainers:
+                trainer = trainers[0][1]
+            else:
+                trainer = SideBySide(parts, self.weights, device.type == "cuda")
+            with _settings.own_randomness(0, device):
+                _set_stream(device, prepared[some[0]][2])
+                bar = tqdm(
+                    range(self.template.max_epochs),
+                    disable=not self.template.verbose,
+                    unit="epoch",
+                )
+                for _ in bar:
+                    trainer.epoch()
+            logits, finite = trainer.logits(self.rows), trainer.is_finite()
+            for place, i in enumerate(some):
+                estimator = prepared[i][0]
+                for j in range(len(self.weights)):
+                    if self.scoring is not None:
+                        estimator.net_.module_.load_state_dict(trainer.state(place, j))
+                    found = logits[place, j].double()
+                    if estimator._prior_shift is not None:
+                        found = found + estimator._prior_shift
+                    self._measure(i, j, estimator, found, finite[place, j])
+
+    def _one_after_another(self):
+        given, fold = None, None
+        places, n = np.ndindex(self.failed.shape), self.failed.size
+        for i, j in tqdm(
+            places, total=n, disable=not self.template.verbose, unit="fit"
+        ):
+            if fold != i:
+                given = self.data.take(self.rows.index.numpy()[self.folds[i][0]])
+                fold = i
+            self._fit_one(i, j, given)
+
+    def _fit_one(self, i, j, given):
+        params = self.template.get_params(deep=False) | {
+            "penalty_weight": float(self.weights[j]),
+            "verbose": 0,
+        }
+        stops = params.get("early_stopping") or params["callbacks"]
+        if not stops:
+            params["monitor"] = None  # nobody looks
+        estimator = type(self.template)(**params)
+        try:
+            estimator.fit(**given)
+        except NonFiniteLossError:
+            self._measure(i, j, None, None, False)
+            return
+        self._measure(i, j, estimator, estimator._logits(self.rows), True)
+
+    def _measure(self, i, j, estimator, logits, finite):
+        """Note what a network says of the rows of its fold."""
+        self.failed[i, j] = not finite
+        if not finite:
+            return
+        rows = self.rows
+        for side, part in zip(("train", "valid"), self.folds[i], strict=True):
+            part = torch.as_tensor(part)
+            found = measures(
+                estimator.net_,
+                logits[part],
+                rows.y[part],
+                rows.groups[part],
+                0 if self.groups is None else len(self.groups),
+                self.metrics,
+            )
+            for name, value in found.items():
+                table = self.sides[side].setdefault(
+                    name, np.full(self.failed.shape, np.nan)
+                )
+                table[i, j] = value
+        if self.scoring is not None:
+            numbers = rows.index.numpy()[self.folds[i][1]]
+            given = self.data.take(numbers)
+            y = self.classes[rows.y.numpy()[self.folds[i][1]]]
+            groups = given["sensitive_features"]
+            self.scores[i, j] = _paths.held_out_score(
+                estimator, self.scoring, given["X"], y, groups
+            )
+
+
+@torch.no_grad()
+def measures(net, logits, target, groups, n_groups, metrics):
+    """Compute loss, penalty and metrics of logits, as histories have them.
+
+    Parameters
+    ----------
+    net : GroupPenaltyNet
+        Whose criterion and penalty are taken.
+    logits : Tensor of shape (n_rows, n_classes)
+    target, groups : Tensor of shape (n_rows,), int64
+    n_groups : int
+        0 where groups are unknown.
+    metrics : list of str
+        Metrics of groups beside the one that belongs to the penalty.
+
+    Returns
+    -------
+    values : dict of str to float
+    """
+    n_classes = logits.shape[1]
+    predicted = logits.argmax(1)
+    device = torch.device(net.device)
+    dtype = torch.float64 if net.precision == "float64" else torch.float32
+    outputs, codes, cells = (
+        logits.to(device, dtype),
+        target.to(device),
+        groups.to(device),
+    )
+    loss = net.criterion_(outputs, codes)
+    found = {"loss": float(loss.mean())}
+    if net.penalty_ is not None:
+        # Of all groups, one of which the fold may not have trained on.
+        params = net.get_params_for("penalty") | {"n_groups": n_groups}
+        penalty = type(net.penalty_)(**params).to(device, dtype)
+        wide = widest(device)
+        loss = loss.to(wide) if loss.ndim else None
+        found["penalty"] = float(
+            penalty.penalise(outputs.to(wide), codes, cells, loss=loss)
+        )
+    everyone = confusion_statistics(
+        target, predicted, torch.zeros_like(groups), 1, n_classes
+    )
+    for name in ("accuracy", "balanced_accuracy"):
+        found[name] = float(from_counts(name, everyone))
+    if n_groups > 1:
+        counts = confusion_statistics(target, predicted, groups, n_groups, n_classes)
+        own = getattr(net.penalty_, "metric", "equalized_odds_difference")
+        for name in dict.fromkeys((own, *metrics)):
+            found[name] = float(from_counts(name, counts))
+    return found
+
+
+def measured(path):
+    """Return why training side by side is slower, or None, from a short measurement.
+
+    One network is trained whole, at the speed that it has alone; of the stack a few
+    steps are enough, since they are all alike.
+    """
+    _, part, _ = path._prepared(0)
+    device = part.batches.device
+    given = path.data.take(path.rows.index.numpy()[path.folds[0][0]])
+    start = _clock(device)
+    path._fit_one(0, 0, given)
+    alone = (_clock(device) - start) * path.failed.size
+    trainer = SideBySide([part], path.weights, device.type == "cuda")
+    n_steps = len(part.batches) * path.template.max_epochs * len(path.folds)
+    done, start = 0, None
+    with _settings.own_randomness(0, device):
+        while done < UNTIMED + TIMED:
+            for batch in part.batches:
+                if done == UNTIMED:
+                    start = _clock(device)
+                trainer.step([batch])
+                done += 1
+                if done == UNTIMED + TIMED:
+                    break
+    together = (_clock(device) - start) / TIMED * n_steps
+    logger.info(
+        "%s measured: %.1f s side by side, %.1f s one after another, estimated.",
+        path.owner,
+        together,
+        alone,
+    )
+    if together < alone:
+        return None
+    return "side by side took longer in a short measurement"
+
+
+def _clock(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _stream(device):
+    """Return where the generators of PyTorch stand."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), cuda
+
+
+def _set_stream(device, state):
+    host, cuda = state
+    torch.set_rng_state(host)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda, device)
