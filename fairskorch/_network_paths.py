@@ -128,9 +128,12 @@ class NetworkPath:
 
     def _choose(self, stacking):
         """Decide how to train, and say it in one line of the log."""
+        on_cuda = _settings.pick_device(self.owner, self.template.device)[:4] == "cuda"
+        # On a CPU it computes the same, and takes longer.
+        self.mapped = on_cuda or stacking is True
         reason = self._reason() if stacking is not False else "stack=False"
-        if reason is None and stacking == "auto":
-            reason = self._why_not()
+        if reason is None and stacking == "auto" and on_cuda:
+            reason = measured(self)
         n = self.failed.size
         if reason is None:
             logger.info("%s trains %d networks side by side.", self.owner, n)
@@ -163,17 +166,11 @@ class NetworkPath:
         found = obstacle(part.net)
         if found:
             return found
-        on_cuda = part.batches.device.type == "cuda"
         try:
-            SideBySide([part], self.weights, on_cuda)
+            SideBySide([part], self.weights, self.mapped)
         except CannotStack as error:
             return str(error)
         return None
-
-    def _why_not(self):
-        """Return why it would not pay, or None; on CUDA by a measurement."""
-        on_cuda = self.first[1].batches.device.type == "cuda"
-        return measured(self) if on_cuda else None
 
     def _prepared(self, i):
         """Return an estimator that is about to train on a fold, and its net."""
@@ -215,7 +212,7 @@ class NetworkPath:
             if trainers:
                 trainer = trainers[0][1]
             else:
-                trainer = SideBySide(parts, self.weights, device.type == "cuda")
+                trainer = SideBySide(parts, self.weights, self.mapped)
             with _settings.own_randomness(0, device):
                 _set_stream(device, prepared[some[0]][2])
                 bar = tqdm(
@@ -265,6 +262,7 @@ class NetworkPath:
 
     def _measure(self, i, j, estimator, logits, finite):
         """Note what a network says of the rows of its fold."""
+        finite = finite and bool(torch.isfinite(logits).all())
         self.failed[i, j] = not finite
         if not finite:
             return
@@ -358,7 +356,7 @@ def measured(path):
     start = _clock(device)
     path._fit_one(0, 0, given)
     alone = (_clock(device) - start) * path.failed.size
-    trainer = SideBySide([part], path.weights, device.type == "cuda")
+    trainer = SideBySide([part], path.weights, path.mapped)
     n_steps = len(part.batches) * path.template.max_epochs * len(path.folds)
     done, start = 0, None
     with _settings.own_randomness(0, device):

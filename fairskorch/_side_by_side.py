@@ -27,6 +27,11 @@ ELEMENTWISE = (
 TOGETHER = 2**28
 
 
+#: Rows of one network, in all of a stack, that are predicted at a time: few enough for
+#: what layers return to stay in the processor's memory.
+EVALUATED = 2**12
+
+
 class Part(NamedTuple):
     """An initialised net and the batches that it is to be trained on."""
 
@@ -165,8 +170,9 @@ class SideBySide:
         self.stacked.eval()
         found = []
         for fields, _ in self.net.get_iterator(rows, training=False):
-            X = fields["X"].expand(len(self.parts), *fields["X"].shape)
-            found.append(self._outputs(X).cpu())
+            for X in fields["X"].split(max(1, EVALUATED // self.weights.numel())):
+                X = X.expand(len(self.parts), *X.shape)
+                found.append(self._outputs(X).cpu())
         self.stacked.train()
         return torch.cat(found, dim=2)
 

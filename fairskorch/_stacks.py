@@ -74,6 +74,7 @@ class LayerStack(nn.Module):
             raise CannotStack(f"{type(first).__name__} has weights outside its layers")
         if not all(t.requires_grad for t in first.parameters()):
             raise CannotStack(f"{type(first).__name__} has weights that are frozen")
+        _reuse_memory(batched)
         self.batched = batched
         inside = {id(t) for layer in self.layers.values() for t in layer.parameters()}
         if {id(t) for t in batched.parameters()} != inside:
@@ -349,6 +350,16 @@ BATCHED = {
     nn.Flatten: BatchedFlatten,
     nn.Dropout: SharedDropout,
 }
+
+
+def _reuse_memory(batched):
+    """Let ReLUs write over what only they read, the outputs of linear layers."""
+    for part in batched.modules():
+        if not isinstance(part, nn.Sequential):
+            continue
+        for i in range(1, len(part)):
+            if type(part[i]) is nn.ReLU and isinstance(part[i - 1], BatchedLinear):
+                part[i] = nn.ReLU(inplace=True)
 
 
 def _copies(parts, n_copies):

@@ -16,6 +16,7 @@ from fairskorch._neural import NeuralClassifier
 from fairskorch._validation import (
     Interval,
     StrOptions,
+    check_nested_names,
     fit_context,
 )
 from fairskorch.classifier import FairNeuralClassifier
@@ -301,6 +302,8 @@ class FairNeuralClassifierCV(NeuralClassifier):
         sklearn.exceptions.FitFailedWarning
             When networks become NaN or infinite.
         """
+        strange = [name for name in self._extra_names() if "__" not in name]
+        check_nested_names(self._owner, strange, {}, self._own_names())
         groups, together = self._both_groups(groups, sensitive_features)
         X = indexable(X)
         with self._unchanged_on_error():

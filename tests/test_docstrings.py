@@ -11,6 +11,7 @@ from fairskorch import (
     FairLastLayerClassifier,
     FairLastLayerClassifierCV,
     FairNeuralClassifier,
+    FairNeuralClassifierCV,
 )
 
 MODULES = [
@@ -95,6 +96,7 @@ FITTED = {
     "whole": lambda plain: plain,
     "last": lambda plain: FairLastLayerClassifier(plain, max_epochs=2),
     "search": lambda plain: FairLastLayerClassifierCV(plain, cv=2, max_epochs=2),
+    "path": lambda plain: FairNeuralClassifierCV(cv=2, max_epochs=1),
 }
 
 

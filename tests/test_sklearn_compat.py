@@ -9,7 +9,11 @@ import torch
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fairskorch import FairLastLayerClassifier, FairNeuralClassifier
+from fairskorch import (
+    FairLastLayerClassifier,
+    FairNeuralClassifier,
+    FairNeuralClassifierCV,
+)
 from fairskorch.penalties import ALIASES
 
 EXPECTED = {
@@ -28,8 +32,12 @@ EXPECTED = {
         FairLastLayerClassifier(
             FairNeuralClassifier(penalty=None), penalty=None, max_epochs=200, lr=0.1
         ),
+        FairNeuralClassifierCV(penalty=None, cv=2),
     ],
-    expected_failed_checks=lambda estimator: EXPECTED,
+    # The search holds no row out inside its folds and sees the few rows in one batch.
+    expected_failed_checks=lambda estimator: (
+        {} if isinstance(estimator, FairNeuralClassifierCV) else EXPECTED
+    ),
     xfail_strict=True,
 )
 def test_scikit_learns_checks(estimator, check):
