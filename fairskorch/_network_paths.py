@@ -1,5 +1,6 @@
 """Networks of all penalty weights on all folds: side by side, or one after another."""
 
+import itertools
 import logging
 import time
 import warnings
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from tqdm.auto import tqdm
 
@@ -123,7 +125,8 @@ class NetworkPath:
                 stacklevel=4,
             )
         if self.scoring is None:
-            self.scores = self.sides["valid"]["balanced_accuracy"]
+            unknown = np.full(self.failed.shape, np.nan)
+            self.scores = self.sides["valid"].get("balanced_accuracy", unknown)
         return stacked
 
     def _choose(self, stacking):
@@ -132,15 +135,21 @@ class NetworkPath:
         # On a CPU it computes the same, and takes longer.
         self.mapped = on_cuda or stacking is True
         reason = self._reason() if stacking is not False else "stack=False"
-        if reason is None and stacking == "auto" and on_cuda:
-            reason = measured(self)
+        stacked, level = reason is None, logging.INFO
+        if stacking is True and not stacked:
+            level = logging.WARNING
+        elif stacked and stacking == "auto" and on_cuda:
+            together, alone = measured(self)
+            stacked = together < alone
+            reason = (
+                f"a measurement promises {together:.3g} s side by side, {alone:.3g} s "
+                "one after another"
+            )
+        way = "side by side" if stacked else "one after another"
+        said = way if reason is None else f"{way}: {reason}"
         n = self.failed.size
-        if reason is None:
-            logger.info("%s trains %d networks side by side.", self.owner, n)
-        else:
-            say = logger.warning if stacking is True else logger.info
-            say("%s trains %d networks one after another: %s.", self.owner, n, reason)
-        return reason is None
+        logger.log(level, "%s trains %d networks %s.", self.owner, n, said)
+        return stacked
 
     def _reason(self):
         """Return why networks cannot be trained side by side, or None."""
@@ -174,8 +183,7 @@ class NetworkPath:
 
     def _prepared(self, i):
         """Return an estimator that is about to train on a fold, and its net."""
-        template = self.template
-        estimator = type(template)(**template.get_params(deep=False))
+        estimator = clone(self.template)
         train = self.folds[i][0]
         given = self.data.take(self.rows.index.numpy()[train])
         groups = given.pop("sensitive_features")
@@ -197,33 +205,14 @@ class NetworkPath:
     def _side_by_side(self):
         others = range(1, len(self.folds))
         prepared = [self.first, *(self._prepared(i) for i in others)]
-        numbers = range(len(prepared))
-        n_outputs = len(self.weights) * len(self.classes)
-        try:
-            parts = [part for _, part, _ in prepared]
-            if not can_join(parts, n_outputs):
-                raise CannotStack
-            trainers = [(list(numbers), SideBySide(parts, self.weights, False))]
-        except CannotStack:
-            trainers = None
-        for some in [list(numbers)] if trainers else [[i] for i in numbers]:
-            parts = [prepared[i][1] for i in some]
-            device = parts[0].batches.device
-            if trainers:
-                trainer = trainers[0][1]
-            else:
-                trainer = SideBySide(parts, self.weights, self.mapped)
+        for numbers, trainer in self._trainers([part for _, part, _ in prepared]):
+            device = trainer.parts[0].batches.device
             with _settings.own_randomness(0, device):
-                _set_stream(device, prepared[some[0]][2])
-                bar = tqdm(
-                    range(self.template.max_epochs),
-                    disable=not self.template.verbose,
-                    unit="epoch",
-                )
-                for _ in bar:
+                _set_stream(device, prepared[numbers[0]][2])
+                for _ in self._bar(range(self.template.max_epochs), "epoch"):
                     trainer.epoch()
             logits, finite = trainer.logits(self.rows), trainer.is_finite()
-            for place, i in enumerate(some):
+            for place, i in enumerate(numbers):
                 estimator = prepared[i][0]
                 for j in range(len(self.weights)):
                     if self.scoring is not None:
@@ -233,26 +222,36 @@ class NetworkPath:
                         found = found + estimator._prior_shift
                     self._measure(i, j, estimator, found, finite[place, j])
 
+    def _trainers(self, parts):
+        """Yield numbers of folds that are trained together, and what trains them."""
+        n_outputs = len(self.weights) * len(self.classes)
+        if can_join(parts, n_outputs):
+            try:
+                trainer = SideBySide(parts, self.weights, False)
+            except CannotStack:
+                pass
+            else:
+                yield range(len(parts)), trainer
+                return
+        for i, part in enumerate(parts):
+            yield [i], SideBySide([part], self.weights, self.mapped)
+
+    def _bar(self, items, unit):
+        return tqdm(items, disable=not self.template.verbose, unit=unit)
+
     def _one_after_another(self):
         given, fold = None, None
-        places, n = np.ndindex(self.failed.shape), self.failed.size
-        for i, j in tqdm(
-            places, total=n, disable=not self.template.verbose, unit="fit"
-        ):
+        for i, j in self._bar(list(np.ndindex(self.failed.shape)), "fit"):
             if fold != i:
                 given = self.data.take(self.rows.index.numpy()[self.folds[i][0]])
                 fold = i
             self._fit_one(i, j, given)
 
     def _fit_one(self, i, j, given):
-        params = self.template.get_params(deep=False) | {
-            "penalty_weight": float(self.weights[j]),
-            "verbose": 0,
-        }
-        stops = params.get("early_stopping") or params["callbacks"]
-        if not stops:
-            params["monitor"] = None  # nobody looks
-        estimator = type(self.template)(**params)
+        estimator = clone(self.template)
+        estimator.set_params(penalty_weight=float(self.weights[j]), verbose=0)
+        if not (estimator.callbacks or getattr(estimator, "early_stopping", None)):
+            estimator.set_params(monitor=None)  # nobody looks
         try:
             estimator.fit(**given)
         except NonFiniteLossError:
@@ -345,10 +344,15 @@ def measures(net, logits, target, groups, n_groups, metrics):
 
 
 def measured(path):
-    """Return why training side by side is slower, or None, from a short measurement.
+    """Estimate how long both ways take.
 
     One network is trained whole, at the speed that it has alone; of the stack a few
     steps are enough, since they are all alike.
+
+    Returns
+    -------
+    together, alone : float
+        Seconds of all steps, side by side and one network after another.
     """
     _, part, _ = path._prepared(0)
     device = part.batches.device
@@ -357,27 +361,19 @@ def measured(path):
     path._fit_one(0, 0, given)
     alone = (_clock(device) - start) * path.failed.size
     trainer = SideBySide([part], path.weights, path.mapped)
-    n_steps = len(part.batches) * path.template.max_epochs * len(path.folds)
-    done, start = 0, None
     with _settings.own_randomness(0, device):
-        while done < UNTIMED + TIMED:
-            for batch in part.batches:
-                if done == UNTIMED:
-                    start = _clock(device)
-                trainer.step([batch])
-                done += 1
-                if done == UNTIMED + TIMED:
-                    break
-    together = (_clock(device) - start) / TIMED * n_steps
-    logger.info(
-        "%s measured: %.1f s side by side, %.1f s one after another, estimated.",
-        path.owner,
-        together,
-        alone,
-    )
-    if together < alone:
-        return None
-    return "side by side took longer in a short measurement"
+        batches = itertools.islice(_endless(part.batches), UNTIMED + TIMED)
+        for done, batch in enumerate(batches):
+            if done == UNTIMED:
+                start = _clock(device)
+            trainer.step([batch])
+    n_steps = len(part.batches) * path.template.max_epochs * len(path.folds)
+    return (_clock(device) - start) / TIMED * n_steps, alone
+
+
+def _endless(batches):
+    while True:
+        yield from batches
 
 
 def _clock(device):

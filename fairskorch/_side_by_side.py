@@ -27,9 +27,9 @@ ELEMENTWISE = (
 TOGETHER = 2**28
 
 
-#: Rows of one network, in all of a stack, that are predicted at a time: few enough for
-#: what layers return to stay in the processor's memory.
-EVALUATED = 2**12
+#: Rows times weights that are predicted at a time: few enough for what layers return to
+#: stay in the memory next to a processor, or in that of a device.
+EVALUATED = {"cpu": 2**12, "cuda": 2**15, "mps": 2**13}
 
 
 class Part(NamedTuple):
@@ -170,9 +170,11 @@ class SideBySide:
         self.stacked.eval()
         found = []
         for fields, _ in self.net.get_iterator(rows, training=False):
-            for X in fields["X"].split(max(1, EVALUATED // self.weights.numel())):
-                X = X.expand(len(self.parts), *X.shape)
-                found.append(self._outputs(X).cpu())
+            X = fields["X"]
+            few = max(1, EVALUATED[X.device.type] // len(self.weights))
+            for some in X.split(few):
+                some = some.expand(len(self.parts), *some.shape)
+                found.append(self._outputs(some).cpu())
         self.stacked.train()
         return torch.cat(found, dim=2)
 

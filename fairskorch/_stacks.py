@@ -237,18 +237,20 @@ class BatchedLinear(nn.Module):
 
     def __init__(self, layers, n_copies):
         super().__init__()
-        self.weight = _copies([layer.weight for layer in layers], n_copies)
+        # As products need it: a gradient in another order would be copied at each step.
+        self.weight = _copies([layer.weight.mT for layer in layers], n_copies)
         self.bias = None
         if layers[0].bias is not None:
             self.bias = _copies([layer.bias for layer in layers], n_copies)
 
     def forward(self, X):
         if self.bias is None:
-            return torch.bmm(X, self.weight.mT)
-        return torch.baddbmm(self.bias.unsqueeze(1), X, self.weight.mT)
+            return torch.bmm(X, self.weight)
+        return torch.baddbmm(self.bias.unsqueeze(1), X, self.weight)
 
     def state(self, place):
-        return _state(self, place, "weight", "bias")
+        state = _state(self, place, "weight", "bias")
+        return state | {"weight": state["weight"].mT}
 
 
 class BatchedLayerNorm(nn.Module):

@@ -333,8 +333,7 @@ def test_mapping_what_vmap_cannot_run(table):
     assert not clf.fit(*table).stacked_
 
 
-def test_a_measurement_compares_both_ways(table, caplog, monkeypatch):
-    caplog.set_level(logging.INFO, "fairskorch")
+def test_a_measurement_estimates_both_ways(table):
     seen = []
 
     class Noted(FairNeuralClassifierCV):
@@ -342,13 +341,20 @@ def test_a_measurement_compares_both_ways(table, caplog, monkeypatch):
             seen.append(path)
             super()._record(path, weights)
 
-    clf = Noted(penalty_weights=np.linspace(0, 1, 30), cv=2, max_epochs=2)
+    clf = Noted(penalty_weights=np.linspace(0, 1, 60), cv=2, max_epochs=1)
     clf.set_params(device="cpu", random_state=0, batch_size=20).fit(*table)
-    caplog.clear()
-    (path,) = seen
-    # Sixty small networks are faster side by side by far.
-    assert measured(path) is None
-    assert "s side by side" in caplog.messages[0]
+    together, alone = measured(seen[0])
+    assert min(together, alone) > 0
+
+
+def test_each_device(device, table, caplog):
+    caplog.set_level(logging.INFO, "fairskorch")
+    params = {"device": device, "precision": "float32", "scoring": "neg_log_loss"}
+    found = [search(stack=s, **params).fit(*table) for s in (True, False, "auto")]
+    assert found[0].stacked_
+    same(found[0], found[1], atol=1e-4)
+    same(found[2], found[1], atol=1e-4)
+    assert ("a measurement promises" in caplog.messages[2]) == (device == "cuda")
 
 
 @pytest.mark.parametrize("stack", [True, False])
