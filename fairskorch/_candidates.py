@@ -175,8 +175,10 @@ class Candidates:
         ]
 
     def _sign(self, name, value):
-        if name in METRICS:
-            sign = METRICS[name].sign
+        # Between the groups of a column: a history has "<metric>_by_<column>".
+        base = name.partition("_by_")[0]
+        if base in METRICS:
+            sign = METRICS[base].sign
             if self.searched and sign < 0 and np.nanmax([*value, -1]) > ROUNDING:
                 raise ValueError(
                     f"The scores {name!r} are above 0, so that a search would prefer "
@@ -186,7 +188,7 @@ class Candidates:
             return sign
         if self.searched:
             return 1 if np.nanmax([*value, -1]) > 0 else -1
-        return -1 if name in SMALLER else 1
+        return -1 if base in SMALLER else 1
 
 
 def dominated(*scores):

@@ -49,6 +49,7 @@ class Data(NamedTuple):
     y: Any
     groups: Any
     weight: Any
+    subjects: Any
 
     def take(self, numbers):
         """Return arguments of `fit` for some rows."""
@@ -58,6 +59,7 @@ class Data(NamedTuple):
             "y": None if self.y is None else self.y[numbers],
             "sensitive_features": groups,
             "sample_weight": None if self.weight is None else self.weight[numbers],
+            "subjects": None if self.subjects is None else self.subjects[numbers],
         }
 
 
@@ -186,7 +188,7 @@ class NetworkPath:
         estimator = clone(self.template)
         train = self.folds[i][0]
         given = self.data.take(self.rows.index.numpy()[train])
-        groups = given.pop("sensitive_features")
+        groups, _ = given.pop("sensitive_features"), given.pop("subjects")
         rows, _ = estimator._training_rows(**given, groups=groups, going_on=False)
         epochs = estimator.max_epochs
         seed = estimator._settle(epochs=epochs, ramp=True, going_on=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
 
 from fairskorch import _settings
 from fairskorch._candidates import is_group_metric, standard_error
@@ -51,7 +51,7 @@ def rule_metrics(owner, refit):
     return [name for name in rule.names if is_group_metric(name)]
 
 
-def split_folds(owner, cv, cells, index, y, cv_groups=None):
+def split_folds(owner, cv, cells, index, y, subjects=None):
     """Return numbers of training and held-out rows, by fold.
 
     Parameters
@@ -65,22 +65,40 @@ def split_folds(owner, cv, cells, index, y, cv_groups=None):
         Their numbers among all rows, to which other folds refer.
     y : ndarray
         Classes of all rows.
-    cv_groups : array-like, optional
-        Whom a splitter keeps together, for all rows.
+    subjects : ndarray, optional
+        Whom each of all rows shows.
     """
     if isinstance(cv, Integral):
-        return list(StratifiedKFold(cv).split(cells, cells))
+        if subjects is None:
+            return list(StratifiedKFold(cv).split(cells, cells))
+        return list(StratifiedGroupKFold(cv).split(cells, cells, subjects[index]))
     splitter = check_cv(cv, y, classifier=True)
     folds = [
         tuple(np.flatnonzero(np.isin(index, part)) for part in fold)
-        for fold in splitter.split(np.zeros(len(y)), y, cv_groups)
+        for fold in splitter.split(
+            np.zeros(len(y)), y, subjects if uses_groups(cv) else None
+        )
     ]
     if not all(len(train) and len(test) for train, test in folds):
         raise ValueError(
             f"A fold of cv of {owner} has no row to train on or none to score: "
             f"{len(index)} of the {len(y)} rows are fitted on."
         )
+    if subjects is not None:
+        shown = subjects[index]
+        if any(np.isin(shown[test], shown[train]).any() for train, test in folds):
+            raise ValueError(
+                f"A fold of cv of {owner} has rows of one subject on both sides; use a "
+                "number of folds, or a splitter such as GroupKFold."
+            )
     return folds
+
+
+def uses_groups(cv):
+    """Tell whether a splitter asks for whom it is to keep together."""
+    if not hasattr(cv, "get_metadata_routing"):
+        return False
+    return bool(cv.get_metadata_routing().split.requests.get("groups"))
 
 
 def held_out_score(estimator, scoring, X, y, groups):

@@ -53,7 +53,7 @@ class FairNeuralClassifierCV(NeuralClassifier):
         "mmf"), evenly spaced on a log scale.
     cv : int, splitter or iterable, default=5
         A number of folds, which all have the same share of every cell of group and
-        class. A splitter gets X, y and, where it is given both kinds, `groups`; its
+        class, as nearly as subjects allow. A splitter gets X, y and `subjects`; its
         folds, as those of an iterable of train and test row numbers, refer to the rows
         given to `fit`.
     scoring : None, str or callable, default=None
@@ -69,14 +69,26 @@ class FairNeuralClassifierCV(NeuralClassifier):
         they are made of linear layers and functions of single numbers, and on CUDA
         where a short measurement says that it is faster. With True a warning of the log
         says where the module, or another parameter, does not allow it.
+    penalty_data : {"train", "holdout"}, default="train"
+        Rows that the penalty is computed on, as in `FairNeuralClassifier`.
+    penalty_fraction : float or splitter, default=0.2
+        With "holdout", the share of the training rows that is kept for the penalty.
+    penalty_attributes : list of str or None, default=None
+        Columns of the groups that are crossed for penalty and sampler.
     penalty_warmup : "auto", int or float, default="auto"
         Epochs (int) or share of `max_epochs` (float) over which the weight ramps up.
+    penalty_schedule : {"constant", "ascent"}, Ascent or callable, default="constant"
+        How the weight moves beside the ramp.
     criterion : type, default=torch.nn.CrossEntropyLoss
         The task loss.
+    flood : float or None, default=None
+        Level that the task loss of a batch is kept around.
     optimizer : type, default=torch.optim.AdamW
         A class of `torch.optim`.
     lr : "auto" or float, default="auto"
         Learning rate, as in `FairNeuralClassifier`.
+    ema_decay : float or None, default=None
+        Decay of a running mean of the weights, which is then predicted with.
     max_epochs : int, default=20
         Passes over the training rows.
     batch_size : int, default=128
@@ -97,6 +109,15 @@ class FairNeuralClassifierCV(NeuralClassifier):
         As in `FairNeuralClassifier`; scores and gaps are of corrected predictions.
     monitor : {"sample", "all"} or None, default="sample"
         As in `FairNeuralClassifier`, for the last fit.
+    monitor_metrics, monitor_attributes : list or None, default=None
+        As in `FairNeuralClassifier`, for `history_`.
+    early_stopping : str, callable or None, default=None
+        By what each fit chooses its epoch, on the rows that its `validation_fraction`
+        holds out, as in `FairNeuralClassifier`.
+    patience : int or None, default=5
+        Epochs without a better one after which `early_stopping` ends training.
+    accuracy_drop : float, default=0.01
+        Balanced accuracy that a better value of `early_stopping` may cost.
     callbacks : list or None, default=None
         Callbacks of skorch, for every fit.
     device : "auto" or str, default="auto"
@@ -135,13 +156,15 @@ class FairNeuralClassifierCV(NeuralClassifier):
     best_estimator_ : FairNeuralClassifier
         The network with the chosen weight, fitted on all rows. It predicts, and its
         fitted attributes are also those of the search: `net_`, `history_`, `n_iter_`,
-        `lr_`, `sampler_`, `penalty_warmup_`, `precision_` and `device_`.
+        `best_epoch_`, `lr_`, `sampler_`, `penalty_warmup_`, `precision_` and `device_`.
     net_ : fairskorch.nets.GroupPenaltyNet
         The skorch net of `best_estimator_`.
     history_ : DataFrame
         Its history, one row an epoch.
     n_iter_ : int
         Its epochs.
+    best_epoch_ : int or None
+        Its epoch whose weights `early_stopping` kept.
     lr_, sampler_, penalty_warmup_, precision_, device_ : float or str
         What ``"auto"`` became.
     classes_ : ndarray of shape (n_classes,)
@@ -215,10 +238,16 @@ class FairNeuralClassifierCV(NeuralClassifier):
         scoring=None,
         refit="score",
         stack="auto",
+        penalty_data="train",
+        penalty_fraction=0.2,
+        penalty_attributes=None,
         penalty_warmup="auto",
+        penalty_schedule="constant",
         criterion=torch.nn.CrossEntropyLoss,
+        flood=None,
         optimizer=torch.optim.AdamW,
         lr="auto",
+        ema_decay=None,
         max_epochs=20,
         batch_size=128,
         sampler="auto",
@@ -228,6 +257,11 @@ class FairNeuralClassifierCV(NeuralClassifier):
         validation_fraction=0,
         prior_correction=False,
         monitor="sample",
+        monitor_metrics=None,
+        monitor_attributes=None,
+        early_stopping=None,
+        patience=5,
+        accuracy_drop=0.01,
         callbacks=None,
         device="auto",
         precision="auto",
@@ -243,10 +277,16 @@ class FairNeuralClassifierCV(NeuralClassifier):
         self.scoring = scoring
         self.refit = refit
         self.stack = stack
+        self.penalty_data = penalty_data
+        self.penalty_fraction = penalty_fraction
+        self.penalty_attributes = penalty_attributes
         self.penalty_warmup = penalty_warmup
+        self.penalty_schedule = penalty_schedule
         self.criterion = criterion
+        self.flood = flood
         self.optimizer = optimizer
         self.lr = lr
+        self.ema_decay = ema_decay
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.sampler = sampler
@@ -256,6 +296,11 @@ class FairNeuralClassifierCV(NeuralClassifier):
         self.validation_fraction = validation_fraction
         self.prior_correction = prior_correction
         self.monitor = monitor
+        self.monitor_metrics = monitor_metrics
+        self.monitor_attributes = monitor_attributes
+        self.early_stopping = early_stopping
+        self.patience = patience
+        self.accuracy_drop = accuracy_drop
         self.callbacks = callbacks
         self.device = device
         self.precision = precision
@@ -266,7 +311,14 @@ class FairNeuralClassifierCV(NeuralClassifier):
 
     @fit_context
     def fit(
-        self, X, y=None, groups=None, *, sensitive_features=None, sample_weight=None
+        self,
+        X,
+        y=None,
+        groups=None,
+        *,
+        sensitive_features=None,
+        sample_weight=None,
+        subjects=None,
     ):
         """Search the penalty weight, and fit a network with it on all rows.
 
@@ -278,14 +330,17 @@ class FairNeuralClassifierCV(NeuralClassifier):
             Classes, of any labels.
         groups : array-like of shape (n_samples,) or (n_samples, k), optional
             Group of each row, needed for a penalty. Where `sensitive_features` is
-            given as well, `groups` says whom `cv` keeps together, as in the searches of
-            scikit-learn; `cv` is then a splitter that uses it, such as
-            `sklearn.model_selection.GroupKFold`.
+            given as well and `cv` is a splitter that uses groups, such as
+            `sklearn.model_selection.GroupKFold`, it stands for `subjects`: that is how
+            the routing of scikit-learn hands them on.
         sensitive_features : array-like, optional
             Another name of `groups`, the one that metadata routing passes on.
         sample_weight : array-like of shape (n_samples,), optional
             Weights of rows in the task loss; scores and rates are unweighted. Rows of
             weight 0 are left out altogether.
+        subjects : array-like of shape (n_samples,), optional
+            Whom each row shows. Rows of one subject are on one side of every fold, and
+            of every division of rows inside a fit.
 
         Returns
         -------
@@ -304,13 +359,14 @@ class FairNeuralClassifierCV(NeuralClassifier):
         """
         strange = [name for name in self._extra_names() if "__" not in name]
         check_nested_names(self._owner, strange, {}, self._own_names())
-        groups, together = self._both_groups(groups, sensitive_features)
+        groups, subjects = self._both_groups(groups, sensitive_features, subjects)
         X = indexable(X)
         with self._unchanged_on_error():
             weights = self._weights()
             metrics = _paths.rule_metrics(self._owner, self.refit)
             rows, y = self._training_rows(X, y, groups, sample_weight, going_on=False)
-            folds = self._folds(rows, y, together)
+            subjects = prep.coded_subjects(self._owner, subjects, len(y))
+            folds = self._folds(rows, y, subjects)
             seed = self.random_state
             if not isinstance(seed, Integral):
                 seed = _settings.draw_seed(seed)
@@ -318,7 +374,7 @@ class FairNeuralClassifierCV(NeuralClassifier):
             path = NetworkPath(
                 self._owner,
                 template,
-                self._data(X, y, groups, sample_weight),
+                self._data(X, y, groups, sample_weight, subjects),
                 rows,
                 (self.classes_, self.groups_),
                 folds,
@@ -355,15 +411,19 @@ class FairNeuralClassifierCV(NeuralClassifier):
             method_mapping=MethodMapping().add(caller="fit", callee="split"),
         )
 
-    def _both_groups(self, groups, sensitive_features):
-        """Return the groups of the penalty, and those of the splitter."""
+    def _both_groups(self, groups, sensitive_features, subjects):
+        """Return the groups of the penalty, and whom the splitter keeps together."""
         if groups is None or sensitive_features is None:
-            return (groups if sensitive_features is None else sensitive_features), None
-        routing = getattr(self.cv, "get_metadata_routing", None)
-        requests = routing().split.requests if routing is not None else {}
-        if not requests.get("groups"):
+            given = groups if sensitive_features is None else sensitive_features
+            return given, subjects
+        if not _paths.uses_groups(self.cv):
             # The message that all estimators have.
             prep.given_groups(self._owner, "fit", groups, sensitive_features)
+        if subjects is not None:
+            raise ValueError(
+                f"{self._owner}.fit got subjects, and beside sensitive_features also "
+                "groups, which would be the same; pass one."
+            )
         return sensitive_features, groups
 
     def _largest_weight(self):
@@ -383,10 +443,10 @@ class FairNeuralClassifierCV(NeuralClassifier):
             **{name: getattr(self, name) for name in names}, **params
         )
 
-    def _folds(self, rows, y, together):
+    def _folds(self, rows, y, subjects):
         cells = (rows.groups * len(self.classes_) + rows.y).numpy()
         folds = _paths.split_folds(
-            self._owner, self.cv, cells, rows.index.numpy(), y, together
+            self._owner, self.cv, cells, rows.index.numpy(), y, subjects
         )
         for train, _ in folds:
             seen = np.unique(rows.y.numpy()[train])
@@ -398,12 +458,12 @@ class FairNeuralClassifierCV(NeuralClassifier):
                 )
         return folds
 
-    def _data(self, X, y, groups, sample_weight):
+    def _data(self, X, y, groups, sample_weight, subjects):
         if isinstance(X, Dataset):
-            return Data(X, None, None, sample_weight)
+            return Data(X, None, None, sample_weight, subjects)
         frame = None if groups is None else as_frame(groups)
         weight = prep.checked_weight(self._owner, sample_weight, len(y))
-        return Data(X, y, frame, weight)
+        return Data(X, y, frame, weight, subjects)
 
     def _record(self, path, weights):
         self.penalty_weights_ = weights

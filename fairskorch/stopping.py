@@ -108,9 +108,8 @@ class BestEpoch(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Choose, keep the weights that may yet be wanted, and stop when it is time."""
-        epochs = [row for row in net.history[self.first_ :] if row.get("finished")]
         self.seen_ = len(net.history)
-        history = pd.DataFrame(epochs)
+        history = self._epochs(net)
         last = len(history) - 1
         wanted = self._wanted(history)
         kept = {i: kept for i, kept in self.weights_.items() if wanted[i]}
@@ -145,7 +144,14 @@ class BestEpoch(Callback):
             )
         else:
             net.load_weights(self.weights_[self.chosen_])
+            if hasattr(self.rule, "choose"):
+                self.rule(self._epochs(net))  # which warns of a bound that is not kept
         self.weights_ = {}
+
+    def _epochs(self, net):
+        """Return the epochs of this call that were finished."""
+        rows = [row for row in net.history[self.first_ :] if row.get("finished")]
+        return pd.DataFrame(rows)
 
     def _scores(self, history):
         """Return values, of which greater ones are better, and accuracies."""
@@ -178,7 +184,8 @@ class BestEpoch(Callback):
 
 def _position(rule, history):
     """Ask a rule for a row, and refuse an answer that is none."""
-    chosen = rule(history)
+    # A rule of `fairskorch.selection` would warn after every epoch.
+    chosen = getattr(rule, "choose", rule)(history)
     if not isinstance(chosen, Integral) or not 0 <= chosen < len(history):
         raise ValueError(
             "A rule for epochs must return the position of a row of the history, 0 to "

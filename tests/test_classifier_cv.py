@@ -11,11 +11,12 @@ import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
-from sklearn.metrics import log_loss
+from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
     PredefinedSplit,
+    StratifiedGroupKFold,
     StratifiedKFold,
     cross_validate,
 )
@@ -423,6 +424,49 @@ def test_whom_the_splitter_keeps_together(table):
     for cv in (3, FOLDS, folds):
         with pytest.raises(ValueError, match="got both groups and sensitive_features"):
             search(cv=cv).fit(X, y, person, sensitive_features=groups)
+
+
+def test_subjects_stay_together(table):
+    X, y, groups = table
+    person = np.arange(400) // 4
+    found = search(cv=3, max_epochs=1).fit(X, y, groups, subjects=person)
+    cell = 2 * (groups == "b") + y
+    folds = list(StratifiedGroupKFold(3).split(X, cell, person))
+    other = search(cv=folds, max_epochs=1).fit(X, y, groups)
+    np.testing.assert_array_equal(found.scores_, other.scores_)
+    routed = search(cv=GroupKFold(3), max_epochs=1)
+    by_name = clone(routed).fit(X, y, groups, subjects=person)
+    routed.fit(X, y, person, sensitive_features=groups)
+    np.testing.assert_array_equal(by_name.scores_, routed.scores_)
+    with pytest.raises(ValueError, match="one subject on both sides"):
+        search(cv=FOLDS).fit(X, y, groups, subjects=person)
+    with pytest.raises(ValueError, match="got subjects, and beside"):
+        routed.fit(X, y, person, sensitive_features=groups, subjects=person)
+
+
+def test_what_only_single_fits_can_do(table, caplog):
+    caplog.set_level(logging.INFO, "fairskorch")
+    X, y, groups = table
+    params = {"early_stopping": most_accurate_within(EO, 1.0), "patience": 1}
+    params |= {"validation_fraction": 0.2, "penalty_warmup": 0, "max_epochs": 4}
+    found = search(cv=2, **params).fit(X, y, groups)
+    assert found.best_epoch_ == found.best_estimator_.best_epoch_
+    assert "one after another: early_stopping=most_accu" in caplog.messages[0]
+    shared = {"batch_size": 50, "module__hidden": (6,), "random_state": 0}
+    train, test = next(StratifiedKFold(2).split(X, 2 * (groups == "b") + y))
+    clf = FairNeuralClassifier(penalty_weight=0.5, **params, **shared)
+    clf.fit(X[train], y[train], groups[train])
+    expected = balanced_accuracy_score(y[test], clf.predict(X[test]))
+    np.testing.assert_allclose(found.scores_[0, 1], expected)
+    for name, value in (
+        ("penalty_data", "holdout"),
+        ("flood", 0.1),
+        ("ema_decay", 0.9),
+        ("penalty_schedule", "ascent"),
+    ):
+        caplog.clear()
+        search(cv=2, max_epochs=1, **{name: value}).fit(X, y, groups)
+        assert f"one after another: {name}={value!r} is not" in caplog.messages[0]
 
 
 def test_routing_through_other_estimators(table):

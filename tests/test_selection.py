@@ -350,6 +350,29 @@ def test_rules_refit_searches_of_scikit_learn(rule, search, table):
 
 
 @pytest.mark.filterwarnings("ignore::fairskorch.exceptions.ConstantPredictionWarning")
+def test_rules_stop_a_fit(table):
+    params = {"max_epochs": 5, "penalty_warmup": 0, "random_state": 0}
+    for rule in (most_accurate_within(EO, 0.9), *RULES[1:]):
+        clf = FairNeuralClassifier(early_stopping=rule, patience=None, **params)
+        clf.fit(*table)
+        chosen = clf.history_.iloc[rule.choose(clf.history_)]
+        assert clf.best_epoch_ == chosen["epoch"]
+    clf.set_params(early_stopping=most_accurate_within("worst_group_accuracy", 1.0))
+    clf.set_params(monitor_metrics=["worst_group_accuracy"])
+    with pytest.warns(InfeasibleWarning) as caught:
+        clf.fit(*table)
+    # Once for the fit, not after every epoch.
+    assert sum(w.category is InfeasibleWarning for w in caught) == 1
+
+
+def test_signs_between_the_groups_of_a_column():
+    name = f"{EO}_by_age"
+    table = path([0.9, 0.8], [0.3, 0.1], name)
+    assert most_accurate_within(name, 0.2)(table) == 1
+    assert pareto_front(table, name)[name].tolist() == [0.1, 0.3]
+
+
+@pytest.mark.filterwarnings("ignore::fairskorch.exceptions.ConstantPredictionWarning")
 def test_rules_choose_an_epoch_of_a_history(table):
     clf = FairNeuralClassifier(max_epochs=4, random_state=0).fit(*table)
     for rule in RULES:
