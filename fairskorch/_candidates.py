@@ -15,7 +15,8 @@ ACCURACIES = ("score", "balanced_accuracy", "accuracy")
 SMALLER = ("loss", "penalty")
 
 #: Means over folds that differ by less are equal up to rounding.
-ROUNDING = 1e-12
+DIGITS = 12
+ROUNDING = 10.0**-DIGITS
 
 
 class Score(NamedTuple):

@@ -5,7 +5,7 @@ from numbers import Real
 
 import numpy as np
 
-from fairskorch._candidates import ROUNDING, Candidates, dominated
+from fairskorch._candidates import DIGITS, ROUNDING, Candidates, dominated
 from fairskorch.exceptions import InfeasibleWarning
 
 
@@ -114,13 +114,20 @@ class SelectionRule:
             )
         return self._pick(candidates, accuracy, metric, known)
 
-    def _first(self, candidates, quality, error, allowed):
-        """Return the best candidate; of equal ones that of the smallest weight."""
+    def _first(self, candidates, quality, error, allowed, other=None):
+        """Return the best candidate; of equal ones that of the smallest weight.
+
+        Those that are exactly equal are told apart by the other score first: the
+        smaller weight among them might be worse in it.
+        """
         ranked = np.where(allowed, quality, -np.inf)
         best = int(ranked.argmax())
         slack = error[best] if self.one_standard_error else 0.0
         tied = np.flatnonzero(ranked >= ranked[best] - slack - ROUNDING)
-        return int(tied[candidates.weights()[tied].argmin()])
+        keys = [candidates.weights()[tied]]
+        if other is not None and not self.one_standard_error:
+            keys.append(-other[tied].round(DIGITS))
+        return int(tied[np.lexsort(keys)[0]])
 
 
 class MostAccurateWithin(SelectionRule):
@@ -139,9 +146,10 @@ class MostAccurateWithin(SelectionRule):
         quality = np.where(known, metric.quality - slack, -np.inf)
         allowed = quality >= metric.sign * self.bound - ROUNDING
         if allowed.any():
-            found = self._first(candidates, accuracy.quality, accuracy.error, allowed)
-            return found, None
-        nearest = self._first(candidates, quality, np.zeros_like(quality), known)
+            scores = accuracy.quality, accuracy.error, allowed, metric.quality
+            return self._first(candidates, *scores), None
+        scores = quality, np.zeros_like(quality), known, accuracy.quality
+        nearest = self._first(candidates, *scores)
         side = "at most" if metric.sign < 0 else "at least"
         spare = " by one standard error" if self.one_standard_error else ""
         return nearest, (
@@ -164,7 +172,8 @@ class FairestWithin(SelectionRule):
     def _pick(self, candidates, accuracy, metric, known):
         quality = np.where(known, accuracy.quality, -np.inf)
         allowed = quality >= quality.max() - self.accuracy_drop - ROUNDING
-        return self._first(candidates, metric.quality, metric.error, allowed), None
+        scores = metric.quality, metric.error, allowed, accuracy.quality
+        return self._first(candidates, *scores), None
 
 
 class Knee(SelectionRule):

@@ -230,6 +230,13 @@ def test_histories(folds):
         FairnessHistoryDisplay.from_estimator(fits, "gap")
 
 
+def test_the_epoch_that_was_kept(table):
+    clf = FairNeuralClassifier(early_stopping="loss", max_epochs=6, random_state=0)
+    display = FairnessHistoryDisplay.from_estimator(clf.fit(*table), "loss")
+    assert display.kept == clf.best_epoch_
+    assert "weights kept" in [t.get_text() for t in display.ax_.texts]
+
+
 def test_a_history_without_groups_or_held_out_rows(rows):
     X, y, _ = rows
     clf = FairNeuralClassifier(penalty=None, max_epochs=2, validation_fraction=0)

@@ -96,10 +96,10 @@ def test_rules_as_plain_loops_say(rng):
         accuracy, gap = rng.random((2, 7)).round(1)
         accuracy[0] = gap[0] = 0.2
         good = [i for i in range(7) if gap[i] <= 0.3]
-        expected = min(good, key=lambda i: (-accuracy[i], i))
+        expected = min(good, key=lambda i: (-accuracy[i], gap[i], i))
         assert most_accurate_within(EO, 0.3)(results(accuracy, gap)) == expected
         good = [i for i in range(7) if accuracy[i] >= max(accuracy) - 0.2 - 1e-9]
-        expected = min(good, key=lambda i: (gap[i], i))
+        expected = min(good, key=lambda i: (gap[i], -accuracy[i], i))
         assert fairest_within(0.2)(results(accuracy, gap)) == expected
         far = np.hypot(max(accuracy) - accuracy, min(gap) - gap)
         expected = min(range(7), key=lambda i: (round(far[i], 9), i))
@@ -166,6 +166,15 @@ def test_ties_go_to_the_smaller_weight_then_to_the_first(rule):
     # Means over folds that are equal but for rounding.
     split = np.array([[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]]) + [[0, 1e-17]]
     assert rule(results(split, np.full((3, 2), 0.1))) == 0
+
+
+def test_the_other_score_tells_equal_candidates_apart():
+    flat = path([0.5, 0.8, 0.7], [0.0, 0.0, 0.0])
+    assert fairest_within(1)(flat) == 1
+    assert most_accurate_within(EO, 1)(path([0.8] * 3, [0.3, 0.2, 0.25])) == 1
+    with pytest.warns(InfeasibleWarning):
+        chosen = most_accurate_within(EO, 0.1)(path([0.5, 0.8], [0.3, 0.3]))
+    assert chosen == 1
 
 
 def test_weights_of_a_pipeline_and_settings_without_one():

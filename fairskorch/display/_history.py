@@ -28,6 +28,8 @@ class FairnessHistoryDisplay:
         What is drawn.
     ramp : float, default=0
         Epochs over which the penalty weight rose to its full value.
+    kept : int or None, default=None
+        Epoch whose weights were kept, where a fit stopped early.
 
     Attributes
     ----------
@@ -53,10 +55,11 @@ class FairnessHistoryDisplay:
     ['held-out', 'training']
     """
 
-    def __init__(self, curves, *, metric_name, ramp=0):
+    def __init__(self, curves, *, metric_name, ramp=0, kept=None):
         self.curves = curves
         self.metric_name = metric_name
         self.ramp = ramp
+        self.kept = kept
 
     @classmethod
     def from_estimator(cls, estimator, metric=None, *, ax=None):
@@ -102,7 +105,8 @@ class FairnessHistoryDisplay:
                 f"columns are {list(histories[0].columns)}."
             )
         ramp = getattr(fits[0], "penalty_warmup_", 0)
-        return cls(curves, metric_name=metric, ramp=ramp).plot(ax=ax)
+        kept = getattr(fits[0], "best_epoch_", None) if len(fits) == 1 else None
+        return cls(curves, metric_name=metric, ramp=ramp, kept=kept).plot(ax=ax)
 
     @classmethod
     def from_cv_results(cls, cv_results, metric=None, *, ax=None):
@@ -172,17 +176,9 @@ class FairnessHistoryDisplay:
                     linewidth=0,
                 )
         if self.ramp:
-            ax.axvline(self.ramp, color="0.3", linewidth=0.8, linestyle=":")
-            ax.annotate(
-                "full penalty weight",
-                (self.ramp, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, -3),
-                textcoords="offset points",
-                va="top",
-                fontsize=8,
-                color="0.3",
-            )
+            _mark(ax, self.ramp, "full penalty weight", ":", -3)
+        if self.kept is not None:
+            _mark(ax, self.kept, "weights kept", "-", -14)
         parity = parity_of(self.metric_name)
         ends = "" if parity is None else f" ({parity} = parity)"
         if parity == 0:
@@ -194,6 +190,21 @@ class FairnessHistoryDisplay:
         bands = f"means of {n_fits} fits ± 1 standard error" if n_fits > 1 else None
         ax.legend(fontsize=8, title=bands, title_fontsize=8)
         return self
+
+
+def _mark(ax, epoch, text, linestyle, height):
+    """Draw a line at an epoch, with a text at its upper end."""
+    ax.axvline(epoch, color="0.3", linewidth=0.8, linestyle=linestyle)
+    ax.annotate(
+        text,
+        (epoch, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, height),
+        textcoords="offset points",
+        va="top",
+        fontsize=8,
+        color="0.3",
+    )
 
 
 def _stacked(columns):

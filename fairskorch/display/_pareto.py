@@ -142,15 +142,16 @@ class ParetoFrontDisplay:
         if hasattr(estimator, "path_"):
             table = estimator.path_
             chosen = (table["penalty_weight"] == estimator.penalty_weight_).argmax()
+            n_folds = len(estimator.scores_)
         elif hasattr(estimator, "cv_results_"):
             table = estimator.cv_results_
-            chosen = getattr(estimator, "best_index_", None)
+            chosen, n_folds = getattr(estimator, "best_index_", None), None
         else:
             raise TypeError(
                 "ParetoFrontDisplay.from_estimator needs a search with path_ or "
                 f"cv_results_; got {type(estimator).__name__}."
             )
-        return cls._of_table(table, metric, accuracy, chosen).plot(ax=ax)
+        return cls._of_table(table, metric, accuracy, chosen, n_folds).plot(ax=ax)
 
     @classmethod
     def from_predictions(
@@ -216,7 +217,7 @@ class ParetoFrontDisplay:
         ).plot(ax=ax)
 
     @classmethod
-    def _of_table(cls, table, metric, accuracy, chosen):
+    def _of_table(cls, table, metric, accuracy, chosen, n_folds=None):
         candidates = Candidates(table)
         first = candidates.accuracy(accuracy)
         if accuracy is None and first.name == "score":
@@ -240,7 +241,7 @@ class ParetoFrontDisplay:
             name = (weights or settings)[0]
             frame["label"] = [_short(v) for v in candidates.frame[name]]
             label_name = words(name.removeprefix("param_").rpartition("__")[2])
-        n_folds = candidates.n_folds
+        n_folds = n_folds or candidates.n_folds
         folds = f" over {n_folds} folds" if n_folds else " over folds"
         known = np.isfinite(second.error).any()
         return cls(
