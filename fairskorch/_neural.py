@@ -87,6 +87,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         exact = self.precision == "float64"
         X, layout = self._format.read(self, X, reset=False, exact=exact)
         return row_marks(GroupedRows(X, layout=layout))
+
     def _largest_weight(self):
         """Return the largest penalty weight that is asked for."""
         return self.penalty_weight

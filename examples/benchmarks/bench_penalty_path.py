@@ -4,10 +4,11 @@
     python bench_penalty_path.py --only cuda
 
 On a CPU: `FairNeuralClassifierCV` with 16 weights on 12,000 rows against a
-`GridSearchCV` of scikit-learn over plain skorch in two processes. Both have five folds,
-the same MLP, penalty, optimiser, epochs and batch size, and both score balanced
-accuracy and gap on held-out rows; the grid search does nothing else, the path also
-measures training rows. Both fit the chosen weight on all rows in the end.
+`GridSearchCV` of scikit-learn over plain skorch in two processes, which have a thread
+each, as the path has two. Both have five folds, the same MLP, penalty, optimiser,
+epochs and batch size, and both score balanced accuracy and gap on held-out rows; the
+grid search does nothing else, the path also measures training rows. Both fit the chosen
+weight on all rows in the end.
 
 On CUDA: the same class with a convolutional network of four blocks and 32 weights, left
 to choose, against one network after another. It must choose the better way.
@@ -109,6 +110,15 @@ def path(data, weights, epochs, batch, module="auto", **params):
     ).fit(X, y, groups)
 
 
+def on_one_thread(*args, **params):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return path(*args, **params)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def cpu_rows(args):
     n_rows, epochs, n_weights = (1500, 2, 4) if args.quick else (12_000, 15, 16)
     data = make_table(n_rows)
@@ -118,6 +128,7 @@ def cpu_rows(args):
         rounds = alternate(
             {
                 "path": timed(path, *setting, device="cpu"),
+                "single": timed(on_one_thread, *setting, device="cpu"),
                 "alone": timed(path, *setting, device="cpu", stack=False),
                 "grid": timed(grid_search, *setting, 2),
             },
@@ -127,6 +138,7 @@ def cpu_rows(args):
         what = f"{n_weights} weights, 5 folds, {n_rows} rows, {epochs} epochs"
         what = f"MLP 64-64, {what}, batch {batch}"
         yield line(f"{what}: GridSearchCV, skorch, 2 jobs / path", rounds, "grid", 5)
+        yield line(f"{what}: path on one thread / on two", rounds, "single")
         yield line(f"{what}: one after another / path", rounds, "alone")
 
 

@@ -183,6 +183,7 @@ class FairnessHistoryDisplay:
         ends = "" if parity is None else f" ({parity} = parity)"
         if parity == 0:
             ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_xlabel("epoch")
         ax.set_ylabel(f"{words(self.metric_name)}{ends}")
         ax.grid(alpha=0.25)
