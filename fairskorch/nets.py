@@ -1,29 +1,22 @@
 """The skorch net that trains under a group penalty: all that knows skorch's hooks."""
 
 import inspect
-import logging
 
 import torch
 from skorch import NeuralNet, NeuralNetClassifier
 from skorch.callbacks import Callback, EpochTimer, LRScheduler, PrintLog
 from skorch.dataset import unpack_data
-from torch.utils.data import Dataset, Subset
 
 from fairskorch._averaging import WeightAverage
-from fairskorch._penalised_loss import DTYPES, PenalisedLoss
+from fairskorch._net_rows import RowsOfNet
+from fairskorch._penalised_loss import PenalisedLoss
 from fairskorch._steps import choose_steps, log_refusal
 from fairskorch._streams import TwoStreams
 from fairskorch.batches import Batches, GroupedRows
 from fairskorch.exceptions import NonFiniteLossError
 from fairskorch.monitor import FairnessMonitor
-from fairskorch.sampling import EpochSampler
 
 __all__ = ["GroupPenaltyNet"]
-
-logger = logging.getLogger(__name__)
-
-#: Bytes of numbers in a batch that gets no gradient: what a processor keeps at hand.
-EVALUATION_BYTES = {"cpu": 2**20, "cuda": 2**26, "mps": 2**24}
 
 #: Optimisers that have one kernel for all their work on every device.
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
@@ -32,13 +25,13 @@ FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 STEP_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
-class GroupPenaltyNet(PenalisedLoss, NeuralNetClassifier):
+class GroupPenaltyNet(PenalisedLoss, RowsOfNet, NeuralNetClassifier):
     """A skorch net whose loss is ``task + weight * ramp * penalty``.
 
     Groups reach the loss batch by batch: X is a `fairskorch.batches.GroupedRows`, or
     a dict with the keys ``"X"``, ``"groups"`` and, if wanted, ``"weight"`` and
-    ``"attributes"``, a dict of further codes to monitor. Classes and
-    groups are codes, as `FairNeuralClassifier` makes them from labels.
+    ``"attributes"``, a dict of further codes to monitor. Classes and groups are
+    codes, as `FairNeuralClassifier` makes them from labels.
 
     Parameters
     ----------
@@ -255,84 +248,6 @@ class GroupPenaltyNet(PenalisedLoss, NeuralNetClassifier):
         """
         return super().fit(X, y, **fit_params)
 
-    def check_data(self, X, y=None):
-        """Note the classes, and refuse rows without class codes."""
-        if y is None and isinstance(X, Dataset) and not isinstance(X, GroupedRows):
-            raise TypeError(
-                f"{type(self).__name__} trains on a GroupedRows or on a dict with the "
-                f"keys 'X' and 'groups'; got {type(X).__name__}, whose classes and "
-                "groups it cannot know: GroupedRows(dataset, y, groups)."
-            )
-        y = X.y if isinstance(X, GroupedRows) else y
-        super().check_data(X, y)
-
-    def get_dataset(self, X, y=None):
-        """Bring X into rows with groups."""
-        if isinstance(X, GroupedRows):
-            return X
-        if isinstance(X, dict):
-            codes = X.get("groups"), X.get("weight")
-            return GroupedRows(X["X"], y, *codes, attributes=X.get("attributes"))
-        return GroupedRows(X, y)
-
-    def get_split_datasets(self, X, y=None, **fit_params):
-        """Split off held-out rows as skorch does, and rows for the penalty alone."""
-        parts = super().get_split_datasets(X, y, **fit_params)
-        train, valid = map(_as_rows, parts)
-        if self.penalty_split is not None:
-            train, others = map(_as_rows, self.penalty_split(train, train.y.numpy()))
-            train = train.paired(others)
-        return train, valid
-
-    def get_iterator(self, dataset, training=False):
-        """Cut rows into batches."""
-        prefix = "iterator_train" if training else "iterator_valid"
-        kwargs = {
-            "batch_size": self.batch_size if training else self._large_batch(dataset),
-            "device": self.device,
-            "dtype": DTYPES[self.precision],
-            "channels_last": self._channels_last,
-            **self.get_params_for(prefix),
-        }
-        if kwargs["batch_size"] == -1:
-            kwargs["batch_size"] = len(dataset)
-        iterator = getattr(self, prefix)
-        if not training:
-            return iterator(dataset, **kwargs)
-        kwargs["augment"] = self.augment
-        kwargs["importance"] = self._undoes_sampling
-        batches = iterator(dataset, **kwargs, sampler=self._new_sampler(dataset))
-        others = dataset.penalty_rows
-        if others is None or not self._penalises:
-            return batches
-        # Seeded by the first stream, whose draws are those of a net without it.
-        with torch.random.fork_rng(devices=[]):
-            second = iterator(others, **kwargs, sampler=self._new_sampler(others))
-        return TwoStreams(batches, second)
-
-    def _new_sampler(self, rows):
-        size = self.get_params_for("iterator_train").get("batch_size", self.batch_size)
-        size = len(rows) if size == -1 else size
-        sampler = EpochSampler(self.sampler, rows.y, rows.groups, size)
-        self._log_turns(sampler)
-        return sampler
-
-    def _log_turns(self, sampler):
-        if sampler.n_strata > min(sampler.sizes):
-            logger.warning(
-                "sampler=%r: %d strata and only %d rows in a batch, so they take "
-                "turns; batch_size=%d would show all in every batch.",
-                self.sampler,
-                sampler.n_strata,
-                min(sampler.sizes),
-                sampler.n_strata,
-            )
-
-    def _large_batch(self, dataset):
-        """Return how many rows to take at a time where none gets a gradient."""
-        bytes_of_row = 4 * max(1, dataset.source.numbers_in_row)
-        return max(self.batch_size, EVALUATION_BYTES[self._device_type] // bytes_of_row)
-
     def infer(self, x, **fit_params):
         """Return the network's outputs, in float32 or float64."""
         if isinstance(x, dict):
@@ -493,11 +408,6 @@ class GroupPenaltyNet(PenalisedLoss, NeuralNetClassifier):
             for kind in callbacks
             for hook in STEP_HOOKS
         )
-
-
-def _as_rows(part):
-    """Return a part of the rows as rows with groups again."""
-    return part.dataset.subset(part.indices) if isinstance(part, Subset) else part
 
 
 def _set_penalty_param(net, param, value):

@@ -47,17 +47,10 @@ ARROWS = {
     "_averaging": {"torch"},
     "schedules": set(),
     "_penalised_loss": {"torch", "_streams", "schedules"},
+    "_net_rows": {"torch", "_penalised_loss", "_streams", "batches", "sampling"},
     "nets": {
-        *(
-            "torch",
-            "skorch",
-            "_averaging",
-            "_penalised_loss",
-            "_steps",
-            "_streams",
-            "batches",
-        ),
-        *("exceptions", "monitor", "sampling"),
+        *("torch", "skorch", "_averaging", "_net_rows", "_penalised_loss", "_steps"),
+        *("_streams", "batches", "exceptions", "monitor"),
     },
     "inputs": {"torch", "numpy", "sklearn", "batches"},
     "_preparation": {

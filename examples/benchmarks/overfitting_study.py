@@ -49,7 +49,7 @@ MEASURES = (
 #: What is kept of the history, of both sides.
 KEPT = ("loss", "penalty", "accuracy", "balanced_accuracy", MEASURES[0], MEASURES[1])
 
-_load = lru_cache(maxsize=1)(load)
+_load = lru_cache(maxsize=3)(load)
 
 
 def key(model, settings):
