@@ -141,6 +141,7 @@ class GroupedRows(SkorchDataset):
         rows.attributes = {
             name: torch.cat([codes, other.attributes[name]])
             for name, codes in self.attributes.items()
+            if name in other.attributes
         }
         return rows
 

@@ -94,6 +94,7 @@ class FairnessMonitor(Callback):
         n_codes = {
             name: 1 + max(int(part.attributes[name].max()) for part in everyone)
             for name in train.attributes
+            if all(name in part.attributes for part in everyone)
         }
         return Parts(net, parts, n_groups, n_codes)
 

@@ -36,5 +36,7 @@ def _shown(row):
     yield "penalty", "train_penalty"
     yield "held-out loss", "valid_loss"
     for name in row:
+        # The first is the one that belongs to the penalty.
         if name.startswith("valid_") and name.endswith(("difference", "ratio")):
             yield "held-out gap", name
+            return

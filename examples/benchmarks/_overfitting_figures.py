@@ -46,9 +46,9 @@ def _curves(ax, task, frame, histories):
         for side, line in (("train", "-"), ("valid", "--")):
             values = _mean(histories, "e1", task, arm, f"{side}_{GAP}")
             if values is not None:
-                number = np.arange(1, len(values) + 1)
                 shown = "held-out" if side == "valid" else side
-                ax.plot(number, values, line, color=colour, label=f"{arm}, {shown}")
+                label = f"{arm}, {shown}"
+                ax.plot(*_smooth(values), line, color=colour, label=label)
     ax.set_xlabel("epoch")
     ax.set_ylabel("equalized odds difference")
     ax.set_ylim(bottom=0)
@@ -58,14 +58,24 @@ def _penalties(ax, task, frame, histories):
     lines = {"ae": "-", "eo": "--", "mmf": "-.", "dp": ":", "di": (0, (1, 4))}
     for alias, line in lines.items():
         norm = _mean(histories, "e2", task, f"{alias} 0", "penalty_gradient_norm")
-        loss = _mean(histories, "e2", task, f"{alias} 0", "train_loss")
         if norm is not None:
-            ax.plot(loss, norm, linestyle=line, color="0", label=alias)
-    ax.set_xlabel("training loss (nats)")
-    ax.set_ylabel("gradient norm of the penalty")
-    ax.set_xscale("log")
+            ax.plot(*_smooth(norm), linestyle=line, color="0", label=alias)
+    loss = _mean(histories, "e2", task, "ae 0", "train_loss")
+    if loss is not None:
+        ax.plot(*_smooth(loss), color="0.7", linewidth=3, label="training loss")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("gradient norm of the penalty; loss (nats)")
+    ax.yaxis.label.set_size(8)
     ax.set_yscale("log")
-    ax.invert_xaxis()
+
+
+def _smooth(values, width=9):
+    """Return epochs, and means over so many of them: one epoch is mostly noise."""
+    epochs = np.arange(1, len(values) + 1)
+    if len(values) < width:
+        return epochs, values
+    window = np.ones(width) / width
+    return epochs[width // 2 : -(width // 2)], np.convolve(values, window, "valid")
 
 
 def _sweep(ax, task, frame, histories):

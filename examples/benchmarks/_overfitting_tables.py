@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from _overfitting_arms import GAP, arms, models
 from _overfitting_figures import figures
-from _overfitting_verdicts import VANISH, interval, verdicts
+from _overfitting_verdicts import VANISH, interval, overall, verdicts
 
 #: Columns of a table: title, where it is read, and whether smaller is better.
 COLUMNS = {
@@ -182,6 +182,7 @@ def report(args, form, key):
     claims.to_csv(args.out / "claims.csv", index=False)
     frame.drop(columns="by group").to_csv(args.out / "runs.csv", index=False)
     print(f"\nClaims\n{claims.to_string(index=False)}")
+    print(f"\n{overall(claims).to_string(index=False)}")
     if args.figures:
         figures(frame, histories, args.figures)
     if args.rst:
@@ -193,10 +194,13 @@ def _write_rst(path, tables, claims, frame):
     lines = [
         f".. {total} runs, {seeds} seeds; written by overfitting_study.py --rst.",
         "",
-        *_list_table("Verdicts", claims),
+        *_list_table("Verdicts by claim", overall(claims)),
+        *_list_table("Verdicts by data set and arm", claims),
     ]
     for heading, (_, table) in tables.items():
         lines += _list_table(heading, _joined(table))
+        if "runs" in table and table["runs"].min() < 2:
+            lines[-1:] = ["", "Rows without an interval have one seed so far.", ""]
     path.write_text("\n".join(lines).rstrip() + "\n")
 
 

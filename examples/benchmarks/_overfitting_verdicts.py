@@ -47,13 +47,25 @@ def verdicts(frame, decay):
 
 
 def overall(claims):
-    """Return one verdict for each claim: that of all its rows, else undecided."""
-    found = {}
+    """Return one row a claim: what its rows agree on, else undecided.
+
+    A claim is confirmed or refuted where at least half of its rows are decided, and
+    all of these alike.
+    """
+    rows = []
     for claim, part in claims.groupby("claim"):
         counts = part["verdict"].value_counts()
-        agreed = len(counts) == 1
-        found[claim] = counts.index[0] if agreed else "undecided", counts.to_dict()
-    return found
+        decided = counts.drop("undecided", errors="ignore")
+        agreed = len(decided) == 1 and 2 * decided.sum() >= len(part)
+        rows.append(
+            {
+                "claim": claim,
+                "verdict": decided.index[0] if agreed else "undecided",
+                "rows": len(part),
+                **{k: int(counts.get(k, 0)) for k in ("confirmed", "refuted")},
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _stays(change):
