@@ -192,7 +192,7 @@ def report(args, form, key):
 def _write_rst(path, tables, claims, frame):
     seeds, total = frame["seed"].nunique(), len(frame)
     lines = [
-        f".. {total} runs, {seeds} seeds; written by overfitting_study.py --rst.",
+        f".. {total} fits of arms, {seeds} seeds; by overfitting_study.py --rst.",
         "",
         *_list_table("Verdicts by claim", overall(claims)),
         *_list_table("Verdicts by data set and arm", claims),
