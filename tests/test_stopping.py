@@ -14,6 +14,7 @@ from fairskorch import FairNeuralClassifier
 from fairskorch._marks import row_marks
 from fairskorch.batches import GroupedRows
 from fairskorch.exceptions import InestimableWarning
+from fairskorch.selection import distance_to_optimum, fairest_within
 from fairskorch.stopping import BestEpoch
 
 pytestmark = pytest.mark.filterwarnings(
@@ -137,6 +138,19 @@ def test_a_rule_of_ones_own_gets_the_history(table):
     np.testing.assert_allclose(clf.predict_proba(X), seen.found[2], atol=1e-6)
     with pytest.raises(ValueError, match=r"position of a row of the history.*got 0\.5"):
         quick(early_stopping=lambda history: 0.5).fit(X, y, groups)
+
+
+@pytest.mark.parametrize(
+    "rule", [fairest_within(accuracy_drop=0.02), distance_to_optimum()], ids=str
+)
+def test_rules_of_selection_choose_epochs(rule, table):
+    X, y, groups = table
+    seen = Snapshots(X)
+    clf = quick(early_stopping=rule, patience=None, callbacks=[seen])
+    clf.fit(X, y, groups)
+    best = rule(clf.history_)
+    assert clf.best_epoch_ == best + 1
+    np.testing.assert_allclose(clf.predict_proba(X), seen.found[best], atol=1e-6)
 
 
 def test_metrics_that_are_not_watched_otherwise_are_for_this(table):
