@@ -20,13 +20,17 @@ def figures(frame, histories, folder):
         "sweep": _sweep,
     }.items():
         figure, axes = pyplot.subplots(
-            1, len(tasks), figsize=(3.6 * len(tasks), 3.1), squeeze=False
+            1,
+            len(tasks),
+            figsize=(3.6 * len(tasks), 3.4),
+            squeeze=False,
+            layout="constrained",
         )
         for ax, task in zip(axes[0], tasks, strict=True):
             draw(ax, task, frame, histories)
             ax.set_title(task)
-        axes[0, 0].legend(fontsize=7)
-        figure.tight_layout()
+        known = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*known, loc="outside lower center", ncols=6, frameon=False)
         figure.savefig(folder / f"generalisation_{name}.png", dpi=100)
         pyplot.close(figure)
 
