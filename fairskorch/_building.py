@@ -35,12 +35,12 @@ KEPT = ("module", "criterion", "optimizer", "precision", "device")
 BOOKKEEPING = ("batches", "event_lr", "finished")
 
 
-def build_net(estimator, epochs, n_batches):
+def build_net(estimator, epochs, n_batches, kind=GroupPenaltyNet):
     """Build and initialise the net of an estimator that knows its data."""
     arguments = _arguments(estimator, epochs, n_batches)
     if isinstance(arguments["module"], torch.nn.Module):
         arguments["module"] = copy.deepcopy(arguments["module"])
-    return GroupPenaltyNet(**arguments).initialize()
+    return kind(**arguments).initialize()
 
 
 def go_on(net, estimator, epochs, n_batches):
@@ -107,12 +107,6 @@ def _arguments(estimator, epochs, n_batches):
         "lr": e.lr_,
         "max_epochs": epochs,
         "batch_size": e.batch_size,
-        "penalty": e._penalty_class,
-        "penalty_weight": e.penalty_weight,
-        "penalty_warmup": e.penalty_warmup_,
-        "penalty_schedule": e.penalty_schedule,
-        "flood": e.flood,
-        "ema_decay": e.ema_decay,
         "sampler": e.sampler_,
         "augment": augment,
         "precision": e.precision_,
@@ -127,7 +121,7 @@ def _arguments(estimator, epochs, n_batches):
         **data,
         **rows,
         **given,
-        **_penalty_params(e, given, n_batches),
+        **e._penalty_settings(given, n_batches),
     }
 
 
@@ -137,11 +131,19 @@ def _alike(value, other):
     return value is other or bool(np.all(value == other))
 
 
-def _penalty_params(estimator, given, n_batches):
-    """Return the parameters of the penalty by their full names."""
+def penalty_settings(estimator, given, n_batches):
+    """Return the penalty, its weight and its parameters by their full names."""
     penalty = estimator._penalty_class
+    common = {
+        "penalty": penalty,
+        "penalty_weight": estimator.penalty_weight,
+        "penalty_warmup": estimator.penalty_warmup_,
+        "penalty_schedule": estimator.penalty_schedule,
+        "flood": estimator.flood,
+        "ema_decay": estimator.ema_decay,
+    }
     if penalty is None:
-        return {}
+        return common
     known = signature_names(penalty) or []
     defaults = {"memory": default_memory(n_batches)} if "memory" in known else {}
     asked = {
@@ -151,7 +153,7 @@ def _penalty_params(estimator, given, n_batches):
     }
     sizes = {"n_groups": len(estimator.groups_), "n_classes": len(estimator.classes_)}
     params = {**defaults, **asked, **sizes}
-    return {f"penalty__{name}": value for name, value in params.items()}
+    return {**common, **{f"penalty__{name}": v for name, v in params.items()}}
 
 
 def default_memory(n_batches):
@@ -315,7 +317,9 @@ def _check_names(estimator, module, callbacks, given):
     }
     if parts["optimizer"] is not None:
         parts["optimizer"].append("param_groups")
-    if penalty is None:
+    if "penalty" not in estimator._own_names():
+        del parts["penalty"]
+    elif penalty is None:
         # A search may set them beside penalty=None, where they say nothing.
         parts["penalty"] = None
     nested = [name for name in given if name != "compile"]  # skorch's own switch

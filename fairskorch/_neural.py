@@ -73,6 +73,27 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         most_probable = self.predict_proba(X).argmax(axis=1)
         return self.classes_[most_probable]
 
+    #: The parameter that says how groups are compared.
+    _compared_name = "penalty"
+
+    @property
+    def _compared(self):
+        """How groups are compared, None where they are not."""
+        return self.penalty
+
+    def _find_penalty(self):
+        largest = self._largest_weight()
+        found = _settings.find_penalty(self._owner, self.penalty, largest)
+        _settings.check_schedule(self._owner, found, self.penalty_schedule)
+        return found
+
+    def _auto_sampler(self):
+        return "shuffle" if self.penalty is None else "balanced_classes"
+
+    def _penalty_settings(self, given, n_batches):
+        """Return what the net is told of its penalty, by the net's names."""
+        return _building.penalty_settings(self, given, n_batches)
+
     @property
     def _owner(self):
         return type(self).__name__
@@ -124,15 +145,14 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             Classes of all rows, for a splitter.
         """
         owner = self._owner
-        self._penalty_class = _settings.find_penalty(
-            owner, self.penalty, self._largest_weight()
-        )
-        _settings.check_schedule(owner, self._penalty_class, self.penalty_schedule)
+        self._penalty_class = self._find_penalty()
         refuse_items(X, owner)
         if isinstance(X, torch.utils.data.Dataset):
             y, groups = prep.read_items(owner, X, y, groups)
-        if groups is None and self._penalty_class is not None:
-            raise ValueError(prep.missing_groups_message(owner, self.penalty))
+        if groups is None and self._compared is not None:
+            raise ValueError(
+                prep.missing_groups_message(owner, self._compared, self._compared_name)
+            )
         if not going_on:
             self._format = InputFormat(owner, self.channels)
         exact = self.precision == "float64"
@@ -193,7 +213,9 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             self._encoder = self.groups_ = self.group_counts_ = None
             if frame is None:
                 return None
-            self._encoder, group_codes = prep.learn_groups(owner, frame, self.penalty)
+            self._encoder, group_codes = prep.learn_groups(
+                owner, frame, self._compared, self._compared_name
+            )
             self.groups_ = self._encoder.labels_
         elif (frame is None) != (self._encoder is None):
             if frame is None and partial:
@@ -216,7 +238,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             prep.check_all_there(owner, counts)
         self.group_counts_ = counts
         # What partial_fit has not seen yet may still come.
-        if self.penalty is not None and not partial:
+        if self._compared is not None and not partial:
             prep.warn_of_empty_cells(owner, counts)
         return group_codes
 
@@ -245,7 +267,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             return None
         if isinstance(X_val, torch.utils.data.Dataset):
             y_val, groups_val = prep.read_items(owner, X_val, y_val, groups_val)
-        if groups_val is None and self._penalty_class is not None:
+        if groups_val is None and self._compared is not None:
             raise ValueError(
                 f"{owner}.fit got X_val without groups_val; the gap of held-out rows "
                 "needs their groups."
@@ -319,7 +341,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             self.precision_ = "bfloat16" if on_cuda else "float32"
         self.sampler_ = self.sampler
         if self.sampler == "auto":
-            self.sampler_ = "shuffle" if self.penalty is None else "balanced_classes"
+            self.sampler_ = self._auto_sampler()
         self.lr_ = _settings.pick_lr(self.lr, self.optimizer)
         self.penalty_warmup_ = 0
         if ramp:

@@ -30,10 +30,10 @@ def given_groups(owner, method, groups, sensitive_features):
     return groups if sensitive_features is None else sensitive_features
 
 
-def missing_groups_message(owner, penalty):
+def missing_groups_message(owner, penalty, name="penalty"):
     """Say that groups did not arrive, and how they do."""
     message = (
-        f"{owner} with penalty={penalty!r} needs the group of every training row: "
+        f"{owner} with {name}={penalty!r} needs the group of every training row: "
         "fit(X, y, groups)"
     )
     if get_config()["enable_metadata_routing"]:
@@ -166,7 +166,7 @@ def encode_known(owner, y, classes, *, name="y"):
     return codes
 
 
-def learn_groups(owner, frame, penalty):
+def learn_groups(owner, frame, penalty, name="penalty"):
     """Learn the groups, and code those of the rows; a penalty needs two."""
     encoder = GroupEncoder()
     codes = encoder.fit_transform(frame)
@@ -174,8 +174,8 @@ def learn_groups(owner, frame, penalty):
     if penalty is not None and len(labels) < 2:
         what = f"one group only: {labels}" if labels else "no known group"
         raise ValueError(
-            f"{owner} with penalty={penalty!r} compares groups, and there is {what}. "
-            "Use penalty=None, or pass groups with at least two labels."
+            f"{owner} with {name}={penalty!r} compares groups, and there is {what}. "
+            f"Use {name}=None, or pass groups with at least two labels."
         )
     return encoder, codes
 

@@ -84,6 +84,7 @@ class PlainSteps:
         total = torch.zeros((), dtype=widest(device), device=device)
         for fields, target in self.batches:
             total.add_(self.net.optimise(fields, target), alpha=len(target))
+            self.net.after_step()
         return total
 
 
@@ -129,6 +130,7 @@ class CapturedSteps:
             with torch.cuda.stream(self.stream):
                 for staged in self.batches.staged():
                     self._step(staged)
+                    self.net.after_step()
         finally:
             main.wait_stream(self.stream)
         return self.total

@@ -68,6 +68,7 @@ class GroupedRows(SkorchDataset):
         self.groups = _codes(groups, n_rows, UNKNOWN)
         self.weight = _weights(weight)
         self.attributes = _named_codes(attributes, n_rows)
+        self.reference = None
 
     @property
     def X(self):
@@ -103,6 +104,7 @@ class GroupedRows(SkorchDataset):
         part.groups = self.groups[rows]
         part.weight = None if self.weight is None else self.weight[rows]
         part.attributes = {k: codes[rows] for k, codes in self.attributes.items()}
+        part.reference = None if self.reference is None else self.reference[rows]
         return part
 
     def paired(self, penalty_rows):
@@ -137,7 +139,7 @@ class GroupedRows(SkorchDataset):
         rows = self.subset(slice(None))
         for name in ("index", "y", "groups"):
             setattr(rows, name, torch.cat([getattr(self, name), getattr(other, name)]))
-        rows.weight = None
+        rows.weight = rows.reference = None
         rows.attributes = {
             name: torch.cat([codes, other.attributes[name]])
             for name, codes in self.attributes.items()
@@ -170,6 +172,22 @@ class GroupedRows(SkorchDataset):
         rows.attributes = _named_codes(attributes, len(rows))
         return rows
 
+    def referred(self, reference):
+        """Return the same rows with the classes that others predict for them.
+
+        Parameters
+        ----------
+        reference : array-like of shape (n_samples,)
+            Class codes.
+
+        Returns
+        -------
+        rows : GroupedRows
+        """
+        rows = copy.copy(self)
+        rows.reference = _copied(reference, torch.long)
+        return rows
+
     def take(self, rows, device="cpu", dtype=torch.float32):
         """Return a batch of these rows, ready for the network.
 
@@ -184,7 +202,8 @@ class GroupedRows(SkorchDataset):
         Returns
         -------
         fields : dict
-            ``"X"``, ``"groups"`` and, where rows have one, ``"weight"``.
+            ``"X"``, ``"groups"`` and, where rows have them, ``"weight"`` and
+            ``"reference"``.
         target : Tensor of shape (n_rows,), int64
         """
         batches = Batches(self, len(rows), device=device, dtype=dtype)
@@ -262,6 +281,8 @@ class Batches:
             workers.manual_seed(self.generator.initial_seed() + 1)
         if weight is not None:
             self.fields["weight"] = weight.to(self.device, dtype)
+        if rows.reference is not None:
+            self.fields["reference"] = rows.reference.to(self.device)
         self.reader = rows.source.reader(self.device, channels_last)
         self.loader = None
         if self.reader is None:
@@ -320,8 +341,8 @@ class Batches:
         Returns
         -------
         fields : dict
-            ``"X"``, ``"groups"`` and, where rows have them, ``"weight"`` and
-            ``"importance"``.
+            ``"X"``, ``"groups"`` and, where rows have them, ``"weight"``,
+            ``"importance"`` and ``"reference"``.
         target : Tensor of shape (n_rows,), int64
         """
         layout = self.rows.source.layout

@@ -6,6 +6,7 @@ __all__ = [
     "ConstantPredictionWarning",
     "EmptyCellWarning",
     "InestimableWarning",
+    "InfeasibleConstraintWarning",
     "InfeasibleWarning",
     "NonFiniteLossError",
     "UnknownGroupWarning",
@@ -30,6 +31,14 @@ class InestimableWarning(UserWarning):
 
 class InfeasibleWarning(UserWarning):
     """No candidate keeps the bound of a selection rule; the nearest was chosen."""
+
+
+class InfeasibleConstraintWarning(ConvergenceWarning):
+    """The deployed classifier leaves a bound on the rows that multipliers saw.
+
+    The message names the constraint and by how much: the smallest violation that was
+    reached.
+    """
 
 
 class UnknownGroupWarning(UserWarning):

@@ -250,12 +250,16 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, NeuralNetClassifier):
 
     def infer(self, x, **fit_params):
         """Return the network's outputs, in float32 or float64."""
+        return self.infer_with(self.module_, x, **fit_params)
+
+    def infer_with(self, module, x, **fit_params):
+        """Return the outputs of a network of this kind, in float32 or float64."""
         if isinstance(x, dict):
             x = x["X"]
         if self.precision != "bfloat16":
-            return self.module_(x, **fit_params)
+            return module(x, **fit_params)
         with torch.autocast(self._device_type, torch.bfloat16):
-            outputs = self.module_(x, **fit_params)
+            outputs = module(x, **fit_params)
         return outputs.float()
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
@@ -346,6 +350,9 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, NeuralNetClassifier):
         if self._average is not None:
             self._average.update(self.module_)
 
+    def after_step(self):
+        """Do what belongs between two steps: no part of what is captured."""
+
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run an epoch without waiting for the device until its end."""
         hooked = self._has_step_hooks()
@@ -371,6 +378,7 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, NeuralNetClassifier):
             step = step_fn(batch, **fit_params)
             if training:
                 self.after_update()
+                self.after_step()
             _, target = unpack_data(batch)
             loss = step["loss"].item()
             total += loss * len(target)

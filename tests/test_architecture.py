@@ -63,6 +63,27 @@ ARROWS = {
         *("torch", "numpy", "pandas", "skorch", "_attributes", "_validation"),
         *("augment", "modules", "nets", "progress", "sampling", "stopping"),
     },
+    "constraints": {
+        *("torch", "numpy", "pandas", "scipy", "fairlearn", "_validation"),
+        "intervals",
+    },
+    "_players": {"torch"},
+    "_mixtures": {"torch", "numpy", "scipy"},
+    "_games": {
+        *("torch", "_mixtures", "_penalised_loss", "nets", "penalties", "rates"),
+    },
+    "_deployment": {"torch", "numpy", "pandas", "_mixtures", "constraints"},
+    "_certificate": {"torch"},
+    "_bounded": {
+        *("torch", "numpy", "pandas", "_building", "_deployment", "_games", "_marks"),
+        *("_neural", "_players", "_preparation", "_validation", "batches"),
+        *("constraints", "exceptions", "sampling"),
+    },
+    "constrained": {
+        *("torch", "numpy", "sklearn", "matplotlib", "_bounded", "_certificate"),
+        *("_mixtures", "_preparation", "_settings", "_validation", "augment"),
+        *("batches", "sampling"),
+    },
     "_marks": {"numpy"},
     "_attributes": {"_validation", "groups", "metrics"},
     "_neural": {
@@ -117,7 +138,10 @@ ARROWS = {
         *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"),
         *("_validation",),
     },
-    "__init__": {"classifier", "classifier_cv", "last_layer", "last_layer_cv"},
+    "__init__": {
+        *("classifier", "classifier_cv", "constrained", "last_layer"),
+        "last_layer_cv",
+    },
 }
 
 
@@ -177,7 +201,11 @@ def test_scikit_learns_private_names_are_imported_in_one_room(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "times"), [("nets", 1), ("penalties", 0), ("rates", 0), ("batches", 0)]
+    ("name", "times"),
+    [
+        *(("nets", 1), ("penalties", 0), ("rates", 0), ("batches", 0)),
+        *(("_games", 0), ("_players", 0), ("constraints", 0)),
+    ],
 )
 def test_no_value_is_read_from_the_device_in_a_step(name, times):
     # The one time: nets reads the loss of a batch that a callback asked for.

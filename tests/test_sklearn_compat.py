@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fairskorch import (
+    FairConstrainedClassifier,
     FairLastLayerClassifier,
     FairNeuralClassifier,
     FairNeuralClassifierCV,
@@ -29,6 +30,7 @@ EXPECTED = {
 @parametrize_with_checks(
     [
         FairNeuralClassifier(penalty=None),
+        FairConstrainedClassifier(constraint=None),
         FairLastLayerClassifier(
             FairNeuralClassifier(penalty=None), penalty=None, max_epochs=200, lr=0.1
         ),

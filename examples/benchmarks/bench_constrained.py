@@ -1,0 +1,165 @@
+"""A fit under a bound against a plain fit, and against twenty refits.
+
+    python bench_constrained.py
+    python bench_constrained.py --only reduction --data-root DATA
+
+``mlp``: the whole `fit` on a CPU, one thread, by the plain fit of as many epochs.
+``cnn``: the same on CUDA. ``rows``: what multipliers on every row cost in an epoch of
+500,000 rows and 100 groups, on CUDA. ``members``: how many networks are deployed.
+``reduction``: fairlearn's ExponentiatedGradient(EqualizedOdds(difference_bound=0.05))
+over the plain estimator, on Adult (sex; sex x race) and ACSIncome; it takes hours, and
+its runs are those of constrained_study.py, which keeps them under ``--runs``.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from statistics import mean
+
+import constrained_study
+import torch
+from _references import SmallCNN, make_images, make_table
+from _timing import alternate, machine, parse, report, timed, verdict
+
+from fairskorch import FairConstrainedClassifier, FairNeuralClassifier
+
+#: What the study calls both sides of the comparison.
+REDUCED, OURS = "eg 0.05", "moment 0.05"
+
+
+def fits(data, **params):
+    """Return plain and bounded fits of the same settings, as functions."""
+    common = {"random_state": 0, **params}
+    plain = FairNeuralClassifier(penalty=None, **common)
+    bounded = FairConstrainedClassifier(**common)
+    return {"plain": timed(plain.fit, *data), "bounded": timed(bounded.fit, *data)}
+
+
+def mlp_rows(args):
+    n_rows, epochs = (2000, 2) if args.quick else (20_000, 20)
+    data = make_table(n_rows)
+    for batch in (128, 512):
+        both = fits(data, max_epochs=epochs, batch_size=batch, device="cpu")
+        rounds = alternate(both, args.repeats)
+        yield line(f"CPU, MLP 64-64, batch {batch}", rounds, 1.25)
+
+
+def cnn_rows(args):
+    if not torch.cuda.is_available():
+        yield {"what": "CUDA, CNN 64 px: no CUDA device"}
+        return
+    n_rows, epochs = (2000, 3) if args.quick else (50_000, 20)
+    data = make_images(n_rows, size=64)
+    for name, module in (("auto", "auto"), ("3 convolutions, 28 px", SmallCNN)):
+        if module is SmallCNN:
+            data = make_images(n_rows, size=28, channels=1)
+        both = fits(data, module=module, max_epochs=epochs, batch_size=256)
+        yield line(f"CUDA, CNN {name}", alternate(both, args.repeats), 1.10)
+
+
+def many_rows(args):
+    if not torch.cuda.is_available():
+        yield {"what": "CUDA, 500,000 rows x 100 groups: no CUDA device"}
+        return
+    n_rows, epochs = (20_000, 2) if args.quick else (500_000, 6)
+    data = make_table(n_rows, n_groups=100)
+    common = {"max_epochs": epochs, "batch_size": 512, "random_state": 0}
+    common |= {"validation_fraction": 0, "monitor": None}
+
+    def epoch(clf):
+        # The first epochs read the data and capture the step.
+        return clf.fit(*data).history_["seconds"].iloc[2:].mean()
+
+    plain = FairNeuralClassifier(penalty=None, **common)
+    bounded = FairConstrainedClassifier(
+        multiplier_rows="all", rounds=1, deploy="last", **common
+    )
+    rounds = alternate(
+        {"plain": partial(epoch, plain), "bounded": partial(epoch, bounded)},
+        args.repeats,
+    )
+    yield line("CUDA, an epoch of 500,000 rows x 100 groups, MLP", rounds, 1.05)
+
+
+def member_rows(args):
+    for n_groups in (2, 10):
+        data = make_table(2000 if args.quick else 20_000, n_groups=n_groups)
+        clf = FairConstrainedClassifier(
+            max_epochs=3 if args.quick else 20, random_state=0, device="cpu"
+        ).fit(*data)
+        n_forms = clf.multipliers_.shape[1]
+        members = len(clf.estimators_)
+        yield {
+            "what": f"members, {n_groups} groups",
+            "bounded": str(members),
+            "must": verdict(members, most=n_forms + 1),
+        }
+
+
+def reduction_rows(args):
+    if args.data_root is None:
+        yield {"what": "ExponentiatedGradient: needs --data-root"}
+        return
+    seeds = range(1 if args.quick else 5)
+    n_rows = 3000 if args.quick else None
+    for task in ("adult", "adult_sex_race", "acsincome"):
+        found = {REDUCED: [], OURS: []}
+        for seed in seeds:
+            for arm, runs in found.items():
+                path = args.runs / task / f"{arm}-{seed}.json"
+                if not path.exists():
+                    job = (task, arm, seed, args.data_root, args.runs, n_rows, False)
+                    constrained_study.run(job)
+                runs.append(json.loads(path.read_text()))
+        both = zip(found[REDUCED], found[OURS], strict=True)
+        ratio = mean(eg["seconds"] / ours["seconds"] for eg, ours in both)
+        gap, accuracy = (
+            mean(ours[k] - eg[k] for eg, ours in zip(*found.values(), strict=True))
+            for k in ("test_gap", "test_accuracy")
+        )
+        yield {
+            "what": f"{task}: ExponentiatedGradient / bounded",
+            "plain": f"{mean(r['seconds'] for r in found[REDUCED]):.1f}",
+            "bounded": f"{mean(r['seconds'] for r in found[OURS]):.1f}",
+            "ratio": f"{ratio:.1f}",
+            "must": verdict(ratio, least=10),
+            "held-out gap, ours - theirs": f"{gap:+.4f} ({verdict(gap, most=0.01)})",
+            "accuracy, ours - theirs": (
+                f"{accuracy:+.4f} ({verdict(accuracy, least=-0.005)})"
+            ),
+        }
+
+
+def line(what, rounds, most):
+    ratio = rounds.ratio("bounded", "plain")
+    return {
+        "what": what,
+        "plain": f"{rounds.median('plain'):.3f}",
+        "bounded": f"{rounds.median('bounded'):.3f}",
+        "ratio": f"{ratio:.3f}",
+        "must": verdict(ratio, most=most),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = {
+        "mlp": mlp_rows,
+        "cnn": cnn_rows,
+        "rows": many_rows,
+        "members": member_rows,
+        "reduction": reduction_rows,
+    }
+    parser.add_argument("--only", choices=parts, nargs="+", default=list(parts))
+    parser.add_argument("--data-root", help="folder with the tables of the study")
+    parser.add_argument("--runs", type=Path, default=Path("out/constrained"))
+    args = parse(parser)
+    torch.set_num_threads(1)
+    print(machine())
+    rows = (row for name in args.only for row in parts[name](args))
+    report(f"Seconds, median of {args.repeats} alternating rounds", rows, args)
+
+
+if __name__ == "__main__":
+    main()

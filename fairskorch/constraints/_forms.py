@@ -1,0 +1,386 @@
+"""Constraints as linear forms on rates of group x class cells.
+
+A constraint of any kind becomes *forms*, each
+
+    factor_1 * rate_1 + factor_2 * rate_2 + slope * level + constant <= 0,
+
+where a rate belongs to a place (a group, all rows of known group, all rows) and is a
+ratio of sums over the cells of that place, and a level is free: it belongs to no row.
+"The largest minus the smallest rate is at most b" is for every group g
+``rate_g - level <= b / 2`` and ``level - rate_g <= b / 2``: two forms a group, not one
+a pair of groups.
+
+The statistic is that of `fairskorch.rates` with one more entry in front, for rows of
+unknown group: ``(..., 1 + n_groups, n_classes, 1 + n_values)``.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+#: Bisections of what slack costs.
+HALVINGS = 48
+
+#: In place of a multiplier of 0 where slack has a price.
+LEAST_PRICE = 1e-6
+
+#: Names of the levels of a constraint's row in tables.
+LABELS = ("constraint", "rate", "class", "group", "side")
+
+
+class Columns:
+    """Which values of a row are summed: scores of classes, then others.
+
+    Parameters
+    ----------
+    n_classes : int
+    others : tuple of {"loss", "square", "churn"}
+        The task loss, the squared error of the score of class 1, and whether the
+        prediction differs from a given one.
+    """
+
+    def __init__(self, n_classes, others=()):
+        self.n_classes = n_classes
+        self.n_scores = 1 if n_classes == 2 else n_classes
+        self.others = tuple(others)
+        self.n_values = self.n_scores + len(self.others)
+
+    def zeros(self):
+        """Return no weight on counts and values: ``(n_classes, 1 + n_values)``."""
+        return np.zeros((self.n_classes, 1 + self.n_values))
+
+    def predicted(self, c):
+        """Return the weights ``(1 + n_values,)`` that sum predictions of a class."""
+        weights = np.zeros(1 + self.n_values)
+        if self.n_scores > 1:
+            weights[1 + c] = 1
+        elif c == 1:
+            weights[1] = 1
+        else:
+            weights[:2] = 1, -1
+        return weights
+
+    def other(self, name):
+        """Return the weights ``(1 + n_values,)`` that sum a value of another kind."""
+        weights = np.zeros(1 + self.n_values)
+        weights[1 + self.n_scores + self.others.index(name)] = 1
+        return weights
+
+
+class FormsBuilder:
+    """Collect the forms of some constraints.
+
+    Parameters
+    ----------
+    columns : Columns
+    groups : sequence
+        Group labels in code order.
+    classes : sequence
+        Class labels in code order.
+    counts : ndarray of shape (1 + n_groups, n_classes)
+        Training rows by group and class, those of unknown group first.
+    seen : ndarray of the same shape
+        Rows that the multipliers move on.
+    """
+
+    def __init__(self, columns, groups, classes, counts, seen):
+        self.columns = columns
+        self.groups = list(groups)
+        self.classes = list(classes)
+        self.counts = (_pooled(np.asarray(counts)), _pooled(np.asarray(seen)))
+        self.n_groups = len(self.groups)
+        self.weights, self.bases = [], []
+        self.parts = []
+        self.labels = []
+        self.n_levels = 0
+        self.slacks = []
+
+    @property
+    def known(self):
+        """Place of all rows of known group."""
+        return self.n_groups
+
+    @property
+    def everyone(self):
+        """Place of all rows."""
+        return self.n_groups + 1
+
+    def rate(self, weights, base):
+        """Add a rate: sums by `weights` over the rows of the classes in `base`.
+
+        Returns
+        -------
+        rate : int
+        """
+        self.weights.append(weights)
+        self.bases.append(base)
+        return len(self.bases) - 1
+
+    def level(self):
+        """Add a free level and return its number."""
+        self.n_levels += 1
+        return self.n_levels - 1
+
+    def present(self, rate, places):
+        """Return those places that have rows of a rate, in training and where seen."""
+        base = self.bases[rate]
+        rows = [counts @ base for counts in self.counts]
+        return np.asarray([p for p in places if min(r[p] for r in rows) > 0], int)
+
+    def add(
+        self,
+        rate,
+        places,
+        label,
+        side,
+        factor=1.0,
+        other=(0, 0.0),
+        level=None,
+        slope=0.0,
+        constant=0.0,
+    ):
+        """Add a form for each of some places.
+
+        Parameters
+        ----------
+        rate : int
+        places : array of int
+        label : tuple
+            Name of constraint, of rate and of class.
+        side : {"above", "below"}
+            Which way the rate would leave its bound.
+        factor : float
+        other : (int, float)
+            A second place of the same rate, and its factor.
+        level : int, optional
+        slope, constant : float
+        """
+        for place in places:
+            group = self.groups[place] if place < self.n_groups else "all"
+            self.labels.append((*label, group, side))
+            self.parts.append(
+                (place, factor, *other, rate, level or 0, slope, constant)
+            )
+
+    def build(self):
+        """Return the forms.
+
+        Returns
+        -------
+        forms : Forms
+        """
+        return Forms(self)
+
+
+class Forms(nn.Module):
+    """The forms of all constraints, and what players of a game ask of them.
+
+    Attributes
+    ----------
+    n_forms, n_levels, n_groups : int
+    labels : MultiIndex of length n_forms
+    """
+
+    def __init__(self, builder):
+        super().__init__()
+        parts = np.asarray(builder.parts, dtype=float).reshape(-1, 8)
+        self.columns = builder.columns
+        self.n_forms = len(parts)
+        self.n_groups = builder.n_groups
+        self.n_levels = builder.n_levels
+        losses = [
+            1 + self.columns.n_scores + i
+            for i, name in enumerate(self.columns.others)
+            if name != "churn"
+        ]
+        self.is_score = [not w[:, losses].any() for w in builder.weights]
+        self.products = [product for *_, product in builder.slacks]
+        self.labels = pd.MultiIndex.from_frame(
+            pd.DataFrame(builder.labels, columns=LABELS, dtype=object)
+        )
+        n_rates = len(builder.bases)
+        where = parts[:, [0, 2]] * n_rates + parts[:, [4]]
+        for name, values in {
+            "weights": np.stack(builder.weights),
+            "bases": np.stack(builder.bases),
+            "factors": parts[:, [1, 3]],
+            "slopes": parts[:, 6],
+            "constants": parts[:, 7],
+        }.items():
+            values = torch.as_tensor(values, dtype=torch.float64)
+            self.register_buffer(name, values)
+        slots = _slots(parts[:, 5], parts[:, 6], self.n_levels)
+        for name, values in {
+            "places": where,
+            "levels": parts[:, 5],
+            "slots": slots,
+        }.items():
+            self.register_buffer(name, torch.as_tensor(values, dtype=torch.long))
+        free = np.ones(max(self.n_levels, 1))
+        for i, (numbers, forms, _) in enumerate(builder.slacks):
+            free[numbers] = 0
+            self.register_buffer(f"slack_levels_{i}", torch.as_tensor(numbers))
+            self.register_buffer(f"slack_forms_{i}", torch.as_tensor(forms))
+        free[self.n_levels :] = 0
+        self.register_buffer("free", torch.as_tensor(free, dtype=torch.float64))
+
+    def bases_of(self, statistic):
+        """Return the rows behind each rate: ``(..., n_places, n_rates)``."""
+        return _pooled(statistic[..., 0]) @ self.bases.T
+
+    def rates(self, statistic):
+        """Return the rates of all places, 0 where there is no row.
+
+        Parameters
+        ----------
+        statistic : Tensor of shape (..., 1 + n_groups, n_classes, 1 + n_values)
+
+        Returns
+        -------
+        rates : Tensor of shape (..., n_groups + 2, n_rates)
+            Groups, all rows of known group, all rows.
+        """
+        pooled = _pooled(statistic, -3)
+        sums = torch.einsum("...pcv,jcv->...pj", pooled, self.weights)
+        bases = self.bases_of(statistic)
+        return torch.where(bases > 0, sums / torch.where(bases > 0, bases, 1.0), 0.0)
+
+    def offsets(self, rates):
+        """Return what forms are at levels of 0: ``(..., n_forms)``."""
+        found = rates.flatten(-2)[..., self.places]
+        return (found * self.factors).sum(-1) + self.constants
+
+    def free_levels(self, offsets):
+        """Return the levels at which the largest form is the least: (..., n_levels)."""
+        slopes = self._by_level(self.slopes)
+        found = self._by_level(offsets)
+        up = torch.where(slopes > 0, found, -torch.inf).amax(-1)
+        down = torch.where(slopes < 0, found, -torch.inf).amax(-1)
+        levels = (down - up) / (slopes.amax(-1) - slopes.amin(-1)).clamp_min(1e-12)
+        return torch.where(torch.isfinite(levels), levels, 0.0) * self.free
+
+    def _by_level(self, values):
+        """Lay values of forms out by level, 0 where a level has no more forms."""
+        return torch.nn.functional.pad(values, (0, 1))[..., self.slots]
+
+    def values(self, offsets, levels):
+        """Return the forms at some levels: at most 0 where they are kept."""
+        return offsets + self.slopes * levels[..., self.levels]
+
+    def balanced(self, multipliers):
+        """Project onto multipliers that no free level can gain from.
+
+        These are at least 0, and those that push a free level up weigh as much as
+        those that push it down: else the Lagrangian has no minimum over the level.
+
+        Parameters
+        ----------
+        multipliers : Tensor of shape (n_forms,)
+            Any numbers.
+
+        Returns
+        -------
+        multipliers : Tensor of shape (n_forms,)
+            The nearest such ones.
+        """
+        slopes = self._by_level(self.slopes) * self.free.unsqueeze(1)
+        pushes = self._by_level(multipliers)
+        # The balance of a level falls with the shift, linearly between these kinks.
+        kinks = pushes / torch.where(slopes == 0, 1.0, slopes)
+        kinks = torch.where(slopes == 0, 0.0, kinks)
+        at = pushes.unsqueeze(1) - kinks.unsqueeze(2) * slopes.unsqueeze(1)
+        balance = (slopes.unsqueeze(1) * at.clamp_min(0)).sum(-1)
+        low = torch.where(balance >= 0, kinks, -torch.inf).amax(-1)
+        high = torch.where(balance <= 0, kinks, torch.inf).amin(-1)
+        before = torch.where(balance >= 0, balance, torch.inf).amin(-1)
+        after = torch.where(balance <= 0, -balance, torch.inf).amin(-1)
+        between = (before > 0) & (after > 0) & torch.isfinite(before + after)
+        share = torch.where(between, before / (before + after), 0.0)
+        shift = torch.where(before > 0, high, low)
+        shift = torch.where(between, low + share * (high - low), shift)
+        shift = torch.where(torch.isfinite(shift), shift, 0.0)
+        slopes = self.slopes * self.free[self.levels]
+        return (multipliers - slopes * shift[self.levels]).clamp_min(0)
+
+    def slack_levels(self, levels, multipliers):
+        r"""Answer for the players of slack: levels that are bound to a product.
+
+        For multipliers :math:`\lambda_c` they are the :math:`\xi \le 1` of the least
+        :math:`\sum_c \lambda_c \xi_c` subject to :math:`\prod_c \xi_c \ge b`.
+
+        Parameters
+        ----------
+        levels : Tensor of shape (n_levels,)
+        multipliers : Tensor of shape (n_forms,)
+
+        Returns
+        -------
+        levels : Tensor of shape (n_levels,)
+        """
+        for i, product in enumerate(self.products):
+            numbers = getattr(self, f"slack_levels_{i}")
+            forms = getattr(self, f"slack_forms_{i}")
+            price = multipliers[forms].clamp_min(LEAST_PRICE).log()
+            low = price.min().expand(1) + np.log(product)
+            high = price.max().expand(1)
+            for _ in range(HALVINGS):
+                middle = (low + high) / 2
+                too_low = (middle - price).clamp_max(0).sum() < np.log(product)
+                low = torch.where(too_low, middle, low)
+                high = torch.where(too_low, high, middle)
+            levels = levels.index_copy(0, numbers, (high - price).clamp_max(0).exp())
+        return levels
+
+    def effect(self, multipliers, levels, statistic):
+        """Return the Lagrangian's derivative by the sums of every cell, and its rest.
+
+        Parameters
+        ----------
+        multipliers : Tensor of shape (n_forms,)
+        levels : Tensor of shape (n_levels,)
+        statistic : Tensor of shape (1 + n_groups, n_classes, 1)
+            Counts of the rows that rates refer to.
+
+        Returns
+        -------
+        effect : Tensor of shape (1 + n_groups, n_classes, n_values)
+        rest : scalar Tensor
+            With it the forms weighted by `multipliers` sum to
+            ``rest + (effect * sums).sum()``.
+        """
+        bases = self.bases_of(statistic)
+        by_rate = torch.zeros_like(bases).flatten()
+        share = self.factors * multipliers.unsqueeze(1)
+        by_rate = by_rate.index_add(0, self.places.flatten(), share.flatten())
+        by_rate = by_rate.view_as(bases) / torch.where(bases > 0, bases, 1.0)
+        by_rate = torch.where(bases > 0, by_rate, 0.0)
+        *_, known, everyone = (by_place := by_rate @ self.weights.flatten(1)).unbind(0)
+        groups = by_place[: self.n_groups] + known + everyone
+        cells = torch.cat([everyone.unsqueeze(0), groups])
+        cells = cells.view(1 + self.n_groups, *self.weights.shape[1:])
+        rest = (cells[..., :1] * statistic).sum()
+        rest = rest + (multipliers * self.values(self.constants, levels)).sum()
+        return cells[..., 1:], rest
+
+
+def _slots(levels, slopes, n_levels):
+    """Return the forms of each level, padded: ``(n_levels or 1, width)``."""
+    found = [
+        np.flatnonzero((levels == level) & (slopes != 0))
+        for level in range(max(n_levels, 1))
+    ]
+    width = max(1, *(len(f) for f in found)) if len(found) > 1 else len(found[0]) or 1
+    slots = np.full((len(found), width), len(levels))
+    for row, forms in zip(slots, found, strict=True):
+        row[: len(forms)] = forms
+    return slots
+
+
+def _pooled(cells, dim=-2):
+    """Turn unknown rows and groups into groups, all known rows and all rows."""
+    if isinstance(cells, np.ndarray):
+        return _pooled(torch.as_tensor(cells, dtype=torch.float64)).numpy()
+    groups = cells.narrow(dim, 1, cells.shape[dim] - 1)
+    parts = [groups, groups.sum(dim, keepdim=True), cells.sum(dim, keepdim=True)]
+    return torch.cat(parts, dim)
