@@ -55,7 +55,7 @@ def candidates(game, numbers, sums):
     """
     forms = game.forms
     sums = sums.to(forms.constants.device)
-    rates = forms.rates(game.statistic(sums))
+    rates = forms.rates(game.counted(sums))
     offsets = forms.offsets(rates)
     levels = forms.free_levels(offsets)
     for numbers_, owed in _owed(forms, offsets):

@@ -206,7 +206,7 @@ class ConstraintGame(GroupPenalty):
         wrong = torch.stack([second[:, 0], table[:, 1, 0]], 1)
         return torch.stack([count, second, second, count, wrong], -1)
 
-    def statistic(self, sums):
+    def counted(self, sums):
         """Return the statistic that forms read, of what `sums` returns."""
         return sums[..., : 1 + self.forms.columns.n_values]
 
@@ -220,7 +220,7 @@ class ConstraintGame(GroupPenalty):
             Of all rows that multipliers move on, as `sums` returns them.
         """
         forms = self.forms
-        offsets = forms.offsets(forms.rates(self.statistic(sums)))
+        offsets = forms.offsets(forms.rates(self.counted(sums)))
         levels = forms.free_levels(offsets)
         levels = forms.slack_levels(levels, self.player.multipliers)
         self.levels.copy_(levels)

@@ -719,3 +719,33 @@ def test_only_linear_games_are_certified(params, message, rows):
     clf = quick(**params, max_epochs=1).fit(X, y, groups)
     with pytest.raises(ValueError, match=message):
         clf.duality_gap(X, y, groups)
+
+
+def test_a_bound_is_kept_on_every_device(rows, device):
+    X, y, groups = rows
+    clf = longer(constraint="dp", bound=0.1, device=device, radius=50.0)
+    clf.fit(X, y, groups)
+    assert clf.is_feasible_
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict(X), clf.predict(X))
+    assert not next(
+        clf.set_params(deploy="last").fit(X, y, groups).to_module().parameters()
+    ).is_cuda
+
+
+def test_crossed_groups_and_gradient_norms(rows):
+    X, y, groups = rows
+    crossed = pd.DataFrame({"g": groups, "sign": X[:, 1] > 0})
+    clf = quick(constraint="dp", bound=0.3, monitor="all", max_epochs=2)
+    clf.fit(X, y, crossed)
+    named = clf.multipliers_.columns.get_level_values("group")
+    assert ("a", True) in set(named)
+    assert (clf.history_["penalty_gradient_norm"] >= 0).all()
+    assert clf.history_["multiplier_sum"].notna().all()
+
+
+def test_overall_constraints_have_no_penalty_in_the_history():
+    X, y = rare()
+    clf = quick(constraint=FMeasure(), bound=0.5, batch_size=32).fit(X, y)
+    assert "train_penalty" not in clf.history_
+    assert "train_loss" in clf.history_
