@@ -3,7 +3,7 @@
 A bound on a gap, and what is left of it
 =========================================
 
-A classifier is trained under bounds of several sizes on its equalised odds
+A classifier is trained under bounds of several sizes on its equalized odds
 difference. Bounds are kept on the rows that they are enforced on; new rows tell what
 they are worth.
 """
@@ -71,17 +71,17 @@ for name, found in fits.items():
 # given to `fit`, some of which it holds out, and on new ones. Points below the line
 # keep their bound.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
 fits["train"][0].plot_multipliers(left, n_largest=4)
-for name, marker in (("train", "o"), ("holdout", "s")):
+for name, marker, shade in (("train", "o", "0"), ("holdout", "s", "0.6")):
     for rows, part, fill in ((train, "given", "none"), (test, "new", "full")):
         gaps = [gap(clf, rows) for clf in fits[name]]
         label = f"{part} rows, multipliers on {name}"
-        right.plot(bounds, gaps, marker, fillstyle=fill, label=label)
+        right.plot(bounds, gaps, marker, color=shade, fillstyle=fill, label=label)
 right.axline((0, 0), slope=1, color="gray", linewidth=0.8)
 right.axhline(gap(plain, test), color="gray", linestyle=":", label="plain, new rows")
-right.set(xlabel="bound", ylabel="equalised odds difference", xlim=0, ylim=0)
-right.legend(fontsize="x-small")
+right.set(xlabel="bound", ylabel="equalized odds difference", xlim=0, ylim=0)
+right.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
 plt.show()
 
 # %%

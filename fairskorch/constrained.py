@@ -28,7 +28,7 @@ __all__ = ["FairConstrainedClassifier"]
 class FairConstrainedClassifier(BoundedClassifier):
     """A neural network trained under bounds on differences between groups.
 
-    Where `FairNeuralClassifier` takes a weight, this takes a **bound**: "equalised odds
+    Where `FairNeuralClassifier` takes a weight, this takes a **bound**: "equalized odds
     difference at most 0.05". Training is a game. The network descends on the task loss
     and on multipliers times differentiable stand-ins of the bounded rates; the
     multipliers climb on the rates of hard predictions, and fall back to 0 where a
@@ -576,10 +576,15 @@ class FairConstrainedClassifier(BoundedClassifier):
         ax = plt.subplots()[1] if ax is None else ax
         paths = self.multipliers_
         chosen = paths.max().sort_values(ascending=False, kind="stable")
-        for label in chosen.index[:n_largest]:
+        rounds = np.arange(1, len(paths) + 1)
+        for i, label in enumerate(chosen.index[:n_largest]):
             name, rate, _, group, side = label
             text = f"{name}: {str(rate).replace('_', ' ')}, {group!s} {side}"
-            ax.plot(np.arange(1, len(paths) + 1), paths[label], label=text)
+            # Of two groups the multipliers are alike: a broken line on a whole one.
+            style = {"linestyle": ("-", (0, (2, 4)))[i % 2], "linewidth": 2}
+            shade = str(0.7 * (i // 2) / max(n_largest // 2, 1))
+            ax.plot(rounds, paths[label], color=shade, label=text, **style)
         ax.set(xlabel="round", ylabel="multiplier", ylim=(0, None))
-        ax.legend(fontsize="small")
+        # Above, as paths go everywhere.
+        ax.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
         return ax

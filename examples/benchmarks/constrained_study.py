@@ -111,7 +111,7 @@ def chance(model, X, groups):
 
 
 def gap(p, y, groups, names):
-    """Return the equalised odds difference over some groups."""
+    """Return the equalized odds difference over some groups."""
     gaps = []
     for c in (0, 1):
         rates = [p[(groups == g) & (y == c)].mean() for g in names]
