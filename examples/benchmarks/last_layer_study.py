@@ -6,7 +6,8 @@ the same penalty) and ``sweep`` (the path of weights, and where the chosen one l
 Ten seeds, each with its own split and network; no subject is in two parts.
 
     python last_layer_study.py --data-root DATA --out out/last_layer
-    python last_layer_study.py --data-root DATA --out out/last_layer --report
+    python last_layer_study.py --data-root DATA --out out/last_layer --report \\
+        --figures out/figures
 
 ``--tasks repro_celeba`` and the like run the settings of an independent reproduction
 (arXiv:2401.03695) on the full data, and show its numbers beside. What was finished is
@@ -23,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 from _last_layer_data import PRESETS, REPRODUCTION, TASKS, load, split
+from _last_layer_figures import figures
 from _last_layer_tables import GAP, MEASURES, PARTS, PENALTIES, WORST, summarise
 from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import EarlyStopping, LRScheduler
@@ -296,6 +298,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after these")
     parser.add_argument("--quick", action="store_true", help="few rows: does it run?")
     parser.add_argument("--report", action="store_true", help="report only")
+    parser.add_argument("--figures", type=Path, help="folder to draw into")
     args = parser.parse_args()
     args.cache = args.cache or args.out / "cache"
     end = time.monotonic() + 60 * args.minutes
@@ -304,6 +307,8 @@ def main():
             run(name, args, end)
         pd.set_option("display.width", 250, "display.max_columns", 40)
         summarise(name, args)
+    if args.figures:
+        figures([name for name in args.tasks if name in TASKS], args.out, args.figures)
 
 
 if __name__ == "__main__":
