@@ -210,8 +210,11 @@ def to_numbers(X, layout, dtype, channels_last):
         X = X.permute(0, 3, 1, 2)
     elif layout == "gray":
         X = X.unsqueeze(1)
-    if X.dtype == torch.uint8:
+    if X.dtype == torch.uint8 and X.is_cuda:
         X = X / torch.tensor(255, dtype=dtype)
+    elif X.dtype == torch.uint8:
+        # One kernel on CUDA; on the CPU both in one take three times as long.
+        X = X.to(dtype).div_(255)
     X = X.to(dtype)
     if X.ndim != 4:
         return X

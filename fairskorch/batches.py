@@ -268,7 +268,7 @@ class Batches:
         workers = torch.Generator().manual_seed(0)
         self.y = rows.y.to(self.device)
         weight = rows.weight
-        self.sequence = None
+        self.sequence = self.ahead = None
         if sampler is not None:
             if sampler.unbiased:
                 share = sampler.importance
@@ -316,7 +316,11 @@ class Batches:
             of one size have one shape.
         """
         if isinstance(self.reader, Resident):
-            yield from ((numbers,) for numbers in self._numbers())
+            numbers, self.ahead = self.ahead or self._numbers(), None
+            yield from ((part,) for part in numbers)
+            if self.sampler is not None and self.device.type == "cuda":
+                # The host draws the next epoch while the device is busy with this one.
+                self.ahead = self._numbers()
             return
         order, sizes = self._order()
         places = self.rows.index[order].split(sizes)
