@@ -1,8 +1,7 @@
 """Figures of the overfitting study, readable in grey."""
 
 import numpy as np
-
-GAP = "equalized_odds_difference"
+from _overfitting_arms import GAP, MAIN
 
 
 def figures(frame, histories, folder):
@@ -19,27 +18,30 @@ def figures(frame, histories, folder):
         "penalties": _penalties,
         "sweep": _sweep,
     }.items():
+        across = min(3, len(tasks))
+        down = -(-len(tasks) // across)
         figure, axes = pyplot.subplots(
-            1,
-            len(tasks),
-            figsize=(3.6 * len(tasks), 3.4),
+            down,
+            across,
+            figsize=(3.6 * across, 3.1 * down + 0.3),
             squeeze=False,
             layout="constrained",
         )
-        for ax, task in zip(axes[0], tasks, strict=True):
+        for ax, task in zip(axes.flat, tasks, strict=False):
             draw(ax, task, frame, histories)
             ax.set_title(task)
+        for ax in axes.flat[len(tasks) :]:
+            ax.set_axis_off()
         known = axes[0, 0].get_legend_handles_labels()
         figure.legend(*known, loc="outside lower center", ncols=6, frameon=False)
         figure.savefig(folder / f"generalisation_{name}.png", dpi=100)
         pyplot.close(figure)
 
 
-def _mean(histories, experiment, task, arm, name, model=None):
-    """Return the mean over seeds of a column of the history, of the last model."""
+def _mean(histories, experiment, task, arm, name):
+    """Return the mean over seeds of a column of the history of the main network."""
     known = [k for k in histories if k[:2] == (experiment, task) and k[3] == arm]
-    model = model or (known[-1][2] if known else None)
-    columns = [histories[k].get(name) for k in known if k[2] == model]
+    columns = [histories[k].get(name) for k in known if k[2] in ("mlp", MAIN)]
     columns = [c for c in columns if c]
     return np.nanmean(np.array(columns, dtype=float), axis=0) if columns else None
 
@@ -73,8 +75,9 @@ def _penalties(ax, task, frame, histories):
     ax.set_yscale("log")
 
 
-def _smooth(values, width=9):
-    """Return epochs, and means over so many of them: one epoch is mostly noise."""
+def _smooth(values):
+    """Return epochs, and means over some of them: one epoch is mostly noise."""
+    width = 9 if len(values) > 30 else 3
     epochs = np.arange(1, len(values) + 1)
     if len(values) < width:
         return epochs, values

@@ -33,7 +33,7 @@ SHOWN = {
         ["train acc", *GAPS, "train acc gap", "test acc gap", "test bacc"],
     ),
     "e3": (
-        "A penalty on rows of its own (E3)",
+        "A penalty or multipliers on rows of their own (E3)",
         ["train gap", "penalty rows' gap", "test gap", "test bacc"],
     ),
     "e4": (
@@ -47,12 +47,12 @@ SHOWN = {
 }
 
 
-def read(args, form, key):
+def read(args, key):
     """Return one row a run, by experiment, and the histories beside them."""
     rows, histories = [], {}
     for task in args.tasks:
-        known = models(task, form)
-        for experiment, model, arm, settings in arms(task, form):
+        known = models(task)
+        for experiment, model, arm, settings in arms(task):
             name = key(model, {**known[model], **settings})
             for path in sorted((args.out / task).glob(f"{name}-*.json")):
                 run = json.loads(path.read_text())
@@ -93,10 +93,10 @@ def summarise(frame, columns):
 def vanishing(histories):
     """Return loss, penalty and gradients of the first and last epoch (E2)."""
     rows = []
-    for (experiment, task, _, arm, seed), history in histories.items():
+    for (experiment, task, model, arm, seed), history in histories.items():
         if experiment != "e2":
             continue
-        row = {"task": task, "arm": arm, "seed": seed}
+        row = {"task": task, "model": model, "arm": arm, "seed": seed}
         for name in VANISH:
             row[f"{name}, first"], row[f"{name}, last"] = (
                 history[name][0],
@@ -152,9 +152,9 @@ def _spread(candidates, chosen):
     return pd.DataFrame(rows)
 
 
-def report(args, form, key):
+def report(args, key):
     """Write CSV files, figures and the tables of the docs, and print them."""
-    frame, histories = read(args, form, key)
+    frame, histories = read(args, key)
     if not len(frame):
         print("no run is there to report")
         return
@@ -165,10 +165,9 @@ def report(args, form, key):
             tables[heading] = experiment, summarise(part, columns)
     decay = vanishing(histories)
     if len(decay):
-        columns = [c for c in decay if c not in ("task", "arm", "seed")]
-        decay = decay.assign(model="largest", constant=0)
+        columns = [c for c in decay if c not in ("task", "model", "arm", "seed")]
         heading = "Penalties and gradients while the loss vanishes (E2)"
-        tables[heading] = "e2", summarise(decay, columns)
+        tables[heading] = "e2", summarise(decay.assign(constant=0), columns)
     chosen, spread = rules(frame)
     if len(chosen):
         columns = ["valid gap", "test gap", "test bacc"]
