@@ -4,10 +4,10 @@ import copy
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fairskorch._mixtures import Snapshots
 from fairskorch._penalised_loss import DTYPES
+from fairskorch.batches import Batches
 from fairskorch.nets import GroupPenaltyNet
 from fairskorch.penalties import GroupPenalty
 from fairskorch.penalties._base import as_columns
@@ -66,13 +66,12 @@ class ConstraintGame(GroupPenalty):
         self.register_buffer("slopes", torch.zeros(shape))
         self.register_buffer("rest", torch.zeros(()))
         self.register_buffer("weight", torch.ones(()))
-        self.register_buffer("pair", torch.tensor([-1.0, 1.0]) * slope)
 
     def placed(self, device, dtype):
         """Go to a device; what a step reads takes its type, the game stays exact."""
         kind = torch.device(device)
         self.to(kind) if kind.type != "mps" else self.to(kind, torch.float32)
-        for name in ("slopes", "rest", "weight", "pair", "contrast"):
+        for name in ("slopes", "rest", "weight", "contrast"):
             setattr(self, name, getattr(self, name).to(dtype))
         self._refresh()
         return self
@@ -102,19 +101,30 @@ class ConstraintGame(GroupPenalty):
     ):
         """Return the task loss, with the derivative of the whole Lagrangian.
 
-        A step needs no value of what the multipliers add, and this is its fastest form.
+        A step needs no value of what the multipliers add.
         """
-        logits = as_columns(logits)
-        if self.plain:
-            cell = torch.add(target, groups, alpha=self.n_classes)
-            slopes = torch.take(self.slopes, cell)
-            if weight is not None:
-                slopes = slopes * weight
-            return _Lagrangian.apply(task, logits, slopes, self.pair, self.weight)
-        values = self.soft_values(logits, target, loss, reference)
+        values = self.soft_values(as_columns(logits), target, loss, reference)
         slopes = self._slopes(target, groups, weight)
         value = (values * slopes).sum() / len(logits)
         return torch.addcmul(value - value.detach(), task, self.weight)
+
+    @torch.no_grad()
+    def derivative(self, logits, slopes):
+        """Return what the multipliers add to the gradient by logits of two classes.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n_samples, 2)
+        slopes : Tensor of shape (n_samples,)
+            Those of each row's cell.
+
+        Returns
+        -------
+        derivative : Tensor of shape (n_samples, 2)
+        """
+        scores = torch.mv(logits, self.contrast).sigmoid_()
+        by_score = torch.ops.aten.sigmoid_backward(slopes, scores)
+        return torch.outer(by_score, self.contrast / len(logits))
 
     def _slopes(self, target, groups, weight):
         # Unknown groups have code -1, and their slopes are the last.
@@ -264,7 +274,7 @@ class ConstrainedNet(GroupPenaltyNet):
         "members_",
     ]
 
-    _game_batches = _store = _balls = _start = _scale = None
+    _game_batches = _store = _balls = _start = _scale = _rows = None
 
     def __init__(
         self, module, *args, rounds=2, radius=None, radius_scope="network", **kwargs
@@ -289,6 +299,24 @@ class ConstrainedNet(GroupPenaltyNet):
     def _undoes_sampling(self):
         """Whether drawn rows count otherwise than the rows that rates refer to."""
         return self.penalty_ is not None and self.sampler != "shuffle"
+
+    def get_iterator(self, dataset, training=False):
+        """Cut rows into batches; those of a step bring slopes in place of groups."""
+        batches = super().get_iterator(dataset, training)
+        looked_up = training and self.penalty_ is not None and self.penalty_.plain
+        if looked_up and isinstance(batches, Batches) and not self._has_step_hooks():
+            self._rows = RowSlopes(batches, self.penalty_)
+        return batches
+
+    def descend(self, outputs, fields, target):
+        """Give the weights the gradient of the Lagrangian; return the task loss."""
+        if "slopes" not in fields:
+            return super().descend(outputs, fields, target)
+        task = self._mean_loss(self.criterion_(outputs, target), fields)
+        game = self.penalty_
+        by_outputs = game.derivative(outputs, fields["slopes"])
+        torch.autograd.backward([task, outputs], [game.weight, by_outputs])
+        return task
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return task loss, and in training what the multipliers add to it."""
@@ -355,10 +383,11 @@ class ConstrainedNet(GroupPenaltyNet):
 
     def _forget_game(self):
         self._game_batches = self._store = self._balls = self._start = None
+        self._rows = None
         self._seen, self._paths = [], []
 
     def __getstate__(self):
-        game = ("_game_batches", "_store", "_balls", "_start", "_scale")
+        game = ("_game_batches", "_store", "_balls", "_start", "_scale", "_rows")
         return {**super().__getstate__(), **dict.fromkeys(game)}
 
     @torch.no_grad()
@@ -388,6 +417,8 @@ class ConstrainedNet(GroupPenaltyNet):
             self._store.take(self.module_)
             self._seen.append(sums)
         self.penalty_.play(sums)
+        if self._rows is not None:
+            self._rows.refresh()
         self._paths.append(self.penalty_.player.multipliers.clone())
         self._set_training(True)
 
@@ -410,6 +441,35 @@ class ConstrainedNet(GroupPenaltyNet):
             game = self.penalty_
             self.history.record("multiplier_sum", float(game.player.multipliers.sum()))
         return super().on_epoch_end(net, **kwargs)
+
+
+class RowSlopes:
+    """What the multipliers of two classes charge for the score of each row.
+
+    They change once a round, so a step picks those of its rows and nothing else.
+
+    Parameters
+    ----------
+    batches : Batches
+        Training batches; get a field ``"slopes"`` in place of groups.
+    game : ConstraintGame
+    """
+
+    def __init__(self, batches, game):
+        self.game = game
+        groups = batches.fields.pop("groups")
+        self.cell = torch.add(batches.y, groups, alpha=game.n_classes)
+        self.importance = batches.fields.pop("importance", None)
+        # In one place, where a captured step finds them.
+        self.slopes = game.slopes.new_zeros(len(self.cell))
+        batches.fields["slopes"] = self.slopes
+        self.refresh()
+
+    def refresh(self):
+        """Look them up again."""
+        torch.take(self.game.slopes, self.cell, out=self.slopes)
+        if self.importance is not None:
+            self.slopes.mul_(self.importance)
 
 
 def project(weights, start, radius):
@@ -438,21 +498,3 @@ def _balls(module, scope):
     parts = [[w for w in part if w.requires_grad] for part in parts]
     parts = [part for part in parts if part]
     return parts if scope == "layer" else [[w for part in parts for w in part]]
-
-
-class _Lagrangian(torch.autograd.Function):
-    """The task loss, with a derivative by scores of class 1 of two on top."""
-
-    @staticmethod
-    def forward(ctx, task, logits, slopes, pair, weight):
-        scores = torch.mv(logits, pair).sigmoid_()
-        by_score = torch.ops.aten.sigmoid_backward(slopes, scores)
-        ctx.save_for_backward(by_score, pair, weight)
-        return task.view_as(task)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        by_score, pair, weight = ctx.saved_tensors
-        by_logits = torch.outer(by_score, pair * (gradient / len(by_score)))
-        return gradient * weight, by_logits, None, None, None

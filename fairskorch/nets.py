@@ -337,12 +337,16 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, NeuralNetClassifier):
 
         def closure():
             self.optimizer_.zero_grad()
-            loss = self.get_loss(self.infer(fields), target, X=fields, training=True)
-            loss.backward()
-            return loss
+            return self.descend(self.infer(fields), fields, target)
 
         loss = self.optimizer_.step(closure).detach()
         self.after_update()
+        return loss
+
+    def descend(self, outputs, fields, target):
+        """Give the weights the gradient of a batch, and return its loss."""
+        loss = self.get_loss(outputs, target, X=fields, training=True)
+        loss.backward()
         return loss
 
     def after_update(self):
