@@ -52,8 +52,8 @@ class LagrangianPlayer(nn.Module):
 
     def move(self, forms, values):
         """Move on the values of the forms, a tensor of shape (n_forms,)."""
-        self.sums.copy_(self._inside(forms, self.sums + self.lr * values))
-        pushed = self.sums + self.damping * values
+        self.sums.copy_(self._inside(forms, self.sums.add(values, alpha=self.lr)))
+        pushed = self.sums.add(values, alpha=self.damping)
         self.multipliers.copy_(self._inside(forms, pushed))
 
     def _inside(self, forms, multipliers):

@@ -22,6 +22,9 @@ from torch import nn
 #: Bisections of what slack costs.
 HALVINGS = 48
 
+#: In place of a count of 0.
+TINY = 1e-30
+
 #: In place of a multiplier of 0 where slack has a price.
 LEAST_PRICE = 1e-6
 
@@ -224,6 +227,25 @@ class Forms(nn.Module):
             self.register_buffer(f"slack_forms_{i}", torch.as_tensor(forms))
         free[self.n_levels :] = 0
         self.register_buffer("free", torch.as_tensor(free, dtype=torch.float64))
+        self._lay_out()
+
+    def _lay_out(self):
+        """Keep what levels are found by: slopes by level, 0 where there is no form."""
+        slopes = self._by_level(self.slopes)
+        width = slopes.amax(-1) - slopes.amin(-1)
+        pulls = slopes * self.free.unsqueeze(1)
+        squares = pulls.square()
+        for name, values in {
+            "not_up": torch.where(slopes > 0, 0.0, -torch.inf),
+            "not_down": torch.where(slopes < 0, 0.0, -torch.inf),
+            "shares": self.free / width.clamp_min(1e-12),
+            "pulls": pulls,
+            "kinks": torch.where(pulls == 0, 0.0, 1 / pulls),
+            "steep_before": torch.where(pulls > 0, squares, 0.0),
+            "steep_after": torch.where(pulls < 0, squares, 0.0),
+            "free_slopes": self.slopes * self.free[self.levels],
+        }.items():
+            self.register_buffer(name, values)
 
     def bases_of(self, statistic):
         """Return the rows behind each rate: ``(..., n_places, n_rates)``."""
@@ -242,9 +264,10 @@ class Forms(nn.Module):
             Groups, all rows of known group, all rows.
         """
         pooled = _pooled(statistic, -3)
-        sums = torch.einsum("...pcv,jcv->...pj", pooled, self.weights)
-        bases = self.bases_of(statistic)
-        return torch.where(bases > 0, sums / torch.where(bases > 0, bases, 1.0), 0.0)
+        sums = pooled.flatten(-2) @ self.weights.flatten(1).T
+        bases = pooled[..., 0] @ self.bases.T
+        # Without rows there is nothing in the sums.
+        return sums / bases.clamp_min(TINY)
 
     def offsets(self, rates):
         """Return what forms are at levels of 0: ``(..., n_forms)``."""
@@ -253,12 +276,9 @@ class Forms(nn.Module):
 
     def free_levels(self, offsets):
         """Return the levels at which the largest form is the least: (..., n_levels)."""
-        slopes = self._by_level(self.slopes)
         found = self._by_level(offsets)
-        up = torch.where(slopes > 0, found, -torch.inf).amax(-1)
-        down = torch.where(slopes < 0, found, -torch.inf).amax(-1)
-        levels = (down - up) / (slopes.amax(-1) - slopes.amin(-1)).clamp_min(1e-12)
-        return torch.where(torch.isfinite(levels), levels, 0.0) * self.free
+        up, down = ((found + out).amax(-1) for out in (self.not_up, self.not_down))
+        return ((down - up) * self.shares).nan_to_num(0.0, 0.0, 0.0)
 
     def _by_level(self, values):
         """Lay values of forms out by level, 0 where a level has no more forms."""
@@ -284,24 +304,20 @@ class Forms(nn.Module):
         multipliers : Tensor of shape (n_forms,)
             The nearest such ones.
         """
-        slopes = self._by_level(self.slopes) * self.free.unsqueeze(1)
         pushes = self._by_level(multipliers)
         # The balance of a level falls with the shift, linearly between these kinks.
-        kinks = pushes / torch.where(slopes == 0, 1.0, slopes)
-        kinks = torch.where(slopes == 0, 0.0, kinks)
-        at = pushes.unsqueeze(1) - kinks.unsqueeze(2) * slopes.unsqueeze(1)
-        balance = (slopes.unsqueeze(1) * at.clamp_min(0)).sum(-1)
-        low = torch.where(balance >= 0, kinks, -torch.inf).amax(-1)
-        high = torch.where(balance <= 0, kinks, torch.inf).amin(-1)
-        before = torch.where(balance >= 0, balance, torch.inf).amin(-1)
-        after = torch.where(balance <= 0, -balance, torch.inf).amin(-1)
-        between = (before > 0) & (after > 0) & torch.isfinite(before + after)
-        share = torch.where(between, before / (before + after), 0.0)
-        shift = torch.where(before > 0, high, low)
-        shift = torch.where(between, low + share * (high - low), shift)
-        shift = torch.where(torch.isfinite(shift), shift, 0.0)
-        slopes = self.slopes * self.free[self.levels]
-        return (multipliers - slopes * shift[self.levels]).clamp_min(0)
+        kinks = pushes * self.kinks
+        at = torch.addcmul(
+            pushes.unsqueeze(1), kinks.unsqueeze(2), self.pulls.unsqueeze(1), value=-1
+        )
+        balance = (at.clamp_min_(0) @ self.pulls.unsqueeze(2)).squeeze(2)
+        low = torch.where(balance >= 0, kinks, -torch.inf)
+        low, last = low.max(1, keepdim=True)
+        steep = torch.where(kinks > low, self.steep_before, self.steep_after)
+        steep = steep.sum(1, keepdim=True)
+        further = balance.gather(1, last) / torch.where(steep > 0, steep, 1.0)
+        shift = (low + further).squeeze(1)[self.levels]
+        return multipliers.addcmul(self.free_slopes, shift, value=-1).clamp_min_(0)
 
     def slack_levels(self, levels, multipliers):
         r"""Answer for the players of slack: levels that are bound to a product.
@@ -353,8 +369,8 @@ class Forms(nn.Module):
         by_rate = torch.zeros_like(bases).flatten()
         share = self.factors * multipliers.unsqueeze(1)
         by_rate = by_rate.index_add(0, self.places.flatten(), share.flatten())
-        by_rate = by_rate.view_as(bases) / torch.where(bases > 0, bases, 1.0)
-        by_rate = torch.where(bases > 0, by_rate, 0.0)
+        # A place without rows has no form.
+        by_rate = by_rate.view_as(bases) / bases.clamp_min(TINY)
         *_, known, everyone = (by_place := by_rate @ self.weights.flatten(1)).unbind(0)
         groups = by_place[: self.n_groups] + known + everyone
         cells = torch.cat([everyone.unsqueeze(0), groups])
