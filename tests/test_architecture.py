@@ -70,7 +70,8 @@ ARROWS = {
     "_players": {"torch"},
     "_mixtures": {"torch", "numpy", "scipy"},
     "_games": {
-        *("torch", "_mixtures", "_penalised_loss", "nets", "penalties", "rates"),
+        *("torch", "_mixtures", "_penalised_loss", "batches", "nets", "penalties"),
+        "rates",
     },
     "_deployment": {"torch", "numpy", "pandas", "_mixtures", "constraints"},
     "_certificate": {"torch"},
