@@ -73,6 +73,7 @@ def _row(place, run):
             value = value.get(step, np.nan) if isinstance(value, dict) else np.nan
         found[title] = value
     found["by group"] = run["measures"]["test"]["by_group"]
+    found["by cell"] = run["measures"]["test"]["by_cell"]
     found["constant"], found["seconds"] = run["constant"], run["seconds"]
     return found
 
@@ -179,7 +180,9 @@ def report(args, key):
         table.to_csv(args.out / f"{name}.csv", index=False)
         print(f"\n{heading}\n{table.round(3).to_string(index=False)}")
     claims.to_csv(args.out / "claims.csv", index=False)
-    frame.drop(columns="by group").to_csv(args.out / "runs.csv", index=False)
+    frame.drop(columns=["by group", "by cell"]).to_csv(
+        args.out / "runs.csv", index=False
+    )
     print(f"\nClaims\n{claims.to_string(index=False)}")
     print(f"\n{overall(claims).to_string(index=False)}")
     if args.figures:

@@ -3,7 +3,8 @@
 A statement that a gap stays, vanishes or agrees is one of equivalence: it is confirmed
 where the 95 % interval over seeds lies within `MARGIN`, refuted where it lies outside,
 and undecided else; also where a gap that is said to stay was within the margin to begin
-with. The wording of the claims and the margin are this study's.
+with, and where a network is constant. The wording of the claims and the margin are this
+study's.
 """
 
 import numpy as np
@@ -95,6 +96,11 @@ def _both(first, second):
     return first if first == second else "undecided"
 
 
+def _unless_constant(part, verdict):
+    """Leave open what a constant answer would decide: it has no gap, nor any use."""
+    return "undecided" if part["constant"].any() else verdict
+
+
 def _text(values):
     mean, half = interval(values)
     return f"{mean:+.3f} ± {half:.3f}"
@@ -136,7 +142,9 @@ def _overfits(task, runs):
         yield (
             "C1.1 train gap vanishes, test gap stays",
             f"{task}, {arm}",
-            _both(_is_small(train), _stays(change, plain[f"test {gap}"])),
+            _unless_constant(
+                part, _both(_is_small(train), _stays(change, plain[f"test {gap}"]))
+            ),
             f"train {gap} {_text(train)}; change of test {gap} {_text(change)} "
             f"({share:.0%} of plain training's)",
         )
@@ -183,7 +191,7 @@ def _holdout(task, runs):
                 yield (
                     "Held-out multipliers: the gaps of their rows and test rows agree",
                     f"{task}, {arm}",
-                    _is_small(apart),
+                    _unless_constant(part, _is_small(apart)),
                     f"test minus their rows' gap {_text(apart)}; gap of their rows "
                     f"{_text(own)}; change of test gap {_text(change)}",
                 )
@@ -191,18 +199,18 @@ def _holdout(task, runs):
             yield (
                 "C1.3 the gap of the penalty's rows vanishes, the test gap stays",
                 f"{task}, {arm}",
-                _both(_is_small(own), _stays(change, before)),
+                _unless_constant(part, _both(_is_small(own), _stays(change, before))),
                 f"gap of penalty rows {_text(own)}; change of test gap {_text(change)}",
             )
 
 
 def _levels_down(task, runs):
-    for arm, _, part, plain in _networks(runs):
-        shrunk = part["test gap"] - plain["test gap"]
+    for arm, gap, part, plain in _networks(runs):
+        shrunk = part[f"test {gap}"] - plain[f"test {gap}"]
         mean, half = interval(shrunk)
         if mean + half >= 0:
             continue
-        before, after = (np.stack(frame["by group"]) for frame in (plain, part))
+        before, after, what = _rates_by_group(gap, plain, part)
         change = after - before
         better = before.mean(0).argmax()
         lost, won = -change[:, better], np.delete(change, better, axis=1).min(1)
@@ -211,10 +219,23 @@ def _levels_down(task, runs):
         yield (
             "C1.4 a test gap that shrinks does so by levelling down",
             f"{task}, {arm}",
-            "refuted" if mean + half < 0 else verdict,
-            f"test gap {_text(shrunk)}; accuracy of the better group {_text(-lost)}, "
+            _unless_constant(part, "refuted" if mean + half < 0 else verdict),
+            f"test {gap} {_text(shrunk)}; {what} of the better group {_text(-lost)}, "
             f"of the other {_text(won)}",
         )
+
+
+def _rates_by_group(gap, *frames):
+    """Return what a gap compares, by seed and group, of runs; and what that is.
+
+    For equalized odds it is the recall of the class where the groups of the first runs
+    differ most.
+    """
+    if gap == "acc gap":
+        return *(np.stack(frame["by group"]) for frame in frames), "accuracy"
+    recalls = [np.stack(frame["by cell"]) for frame in frames]
+    worst = np.ptp(recalls[0].mean(0), axis=0).argmax()
+    return *(found[..., worst] for found in recalls), f"recall of class {worst}"
 
 
 def _elsewhere(task, runs):

@@ -82,8 +82,9 @@ def measure(task, rows, predicted):
         )
         found[name] = {m: float(from_counts(m, counts)) for m in MEASURES}
         if name == "A":
-            right = counts[..., 1:].diagonal(dim1=-2, dim2=-1).sum(-1)
-            found["by_group"] = (right / counts[..., 0].sum(-1)).tolist()
+            right, n_rows = counts[..., 1:].diagonal(dim1=-2, dim2=-1), counts[..., 0]
+            found["by_group"] = (right.sum(-1) / n_rows.sum(-1)).tolist()
+            found["by_cell"] = (right / n_rows).tolist()
     everyone = confusion_statistics(
         *(torch.as_tensor(part) for part in (task.y[rows], predicted)),
         torch.zeros(len(rows), dtype=torch.long),
