@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from _overfitting_arms import GAP, arms, models
 from _overfitting_figures import figures
-from _overfitting_verdicts import VANISH, interval, overall, verdicts
+from _overfitting_verdicts import VANISH, by_task, interval, overall, verdicts
 
 #: Columns of a table: title, where it is read, and whether smaller is better.
 COLUMNS = {
@@ -184,6 +184,7 @@ def report(args, key):
         args.out / "runs.csv", index=False
     )
     print(f"\nClaims\n{claims.to_string(index=False)}")
+    print(f"\n{by_task(claims).to_string(index=False)}")
     print(f"\n{overall(claims).to_string(index=False)}")
     if args.figures:
         figures(frame, histories, args.figures)
@@ -197,6 +198,7 @@ def _write_rst(path, tables, claims, frame):
         f".. {total} fits of arms, {seeds} seeds; by overfitting_study.py --rst.",
         "",
         *_list_table("Verdicts by claim", overall(claims)),
+        *_list_table("Verdicts by data set", by_task(claims)),
         *_list_table("Verdicts by data set and arm", claims),
     ]
     for heading, (_, table) in tables.items():

@@ -73,6 +73,15 @@ def overall(claims):
     return pd.DataFrame(rows)
 
 
+def by_task(claims):
+    """Return the verdicts of each claim on each data set, counted."""
+    task = claims["on"].str.partition(",")[0].rename("task")
+    kinds = ["confirmed", "refuted", "undecided"]
+    counts = claims.groupby(["claim", task], sort=False)["verdict"].value_counts()
+    counts = counts.unstack(fill_value=0).reindex(columns=kinds, fill_value=0)
+    return counts.reset_index()
+
+
 def _stays(change, before):
     """Judge "the gap does not shrink" by an interval of its change."""
     if before.mean() <= MARGIN:
