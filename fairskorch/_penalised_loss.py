@@ -88,7 +88,7 @@ class PenalisedLoss:
     def _undoes_sampling(self):
         """Whether rates refer to the training rows whatever rows are drawn."""
         # Weights of rows in the task loss are no matter of rates.
-        if self.penalty_ is None:
+        if self.penalty_ is None or self.penalty_.within_cells:
             return False
         return self.penalty_.undo_sampling or self.sampler == "stratified"
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairskorch import penalties as P
+from fairskorch.rates import mean_values
 
 RATES = (P.DemographicParity, P.DisparateImpact, P.EqualOpportunity, P.EqualizedOdds)
 ALL = (*RATES, P.AccuracyEquality, P.MaxMinLoss, P.MinDiff)
@@ -499,6 +500,40 @@ def test_rows_of_weight_0_have_no_effect(penalty):
     assert value.item() == pytest.approx(expected.item(), rel=1e-12)
     assert torch.isfinite(logits.grad).all()
     assert logits.grad[groups == 1].abs().sum() == 0
+
+
+JOINT = [(kind, {"rates": "joint"}) for kind in (P.EqualOpportunity, P.EqualizedOdds)]
+
+
+@pytest.mark.parametrize(("penalty", "options"), [(kind, {}) for kind in ALL] + JOINT)
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("memory", [0, 0.8])
+def test_weights_of_cells_matter_unless_rates_are_those_of_cells(
+    penalty, options, n_classes, memory
+):
+    if penalty in RATES:
+        options = {"reduction": "sum", **options}
+    penalty = penalty(3, n_classes, memory=memory, **options).double()
+    logits, target, groups = rows(3, n_classes, seed=1)
+    logits.requires_grad_()
+    weight = torch.arange(1.0, 1 + 4 * n_classes).view(4, n_classes)[groups, target]
+    found = []
+    for counts in (None, weight.double()):
+        value = penalty.penalise(
+            logits, target, groups, counts, None, penalty.new_memory()
+        )
+        (gradient,) = torch.autograd.grad(value, logits)
+        found.append(torch.cat([value.detach().view(1), gradient.flatten()]))
+    assert torch.allclose(*found, rtol=1e-9) == penalty.within_cells
+
+
+def test_a_penalty_that_compares_otherwise_compares_no_cells():
+    class Pooled(P.EqualizedOdds):
+        def compare(self, statistic):
+            return mean_values(statistic)
+
+    assert P.EqualizedOdds(n_groups=2).within_cells
+    assert not Pooled(n_groups=2).within_cells
 
 
 @pytest.mark.parametrize("reduction", ["max", "sum"])

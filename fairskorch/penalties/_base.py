@@ -71,6 +71,9 @@ class GroupPenalty(nn.Module):
     undo_sampling : bool
         Whether the statistic weighs rows so that it refers to the training rows even
         where batches are drawn from a balanced population.
+    within_cells : bool
+        Whether nothing but rows of one class and group is averaged: then it does not
+        matter how often a sampler draws each class or cell.
     max_weight : float
         Largest weight that has a meaning.
     """
@@ -80,6 +83,7 @@ class GroupPenalty(nn.Module):
     spare: Tensor
     metric: ClassVar[str]
     undo_sampling: ClassVar[bool] = True
+    within_cells: bool = False
     max_weight: ClassVar[float] = float("inf")
 
     def __init__(
@@ -124,11 +128,14 @@ class GroupPenalty(nn.Module):
         self.register_buffer("spare", spare, persistent=False)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Forget a derivative in closed form where what it derives is redefined."""
+        """Forget what was known of a comparison where that is redefined."""
         super().__init_subclass__(**options)
         own = vars(cls)
-        if "effect" not in own and not own.keys().isdisjoint(DERIVED):
-            cls.effect = GroupPenalty.effect  # type: ignore[method-assign]
+        if own.keys().isdisjoint(DERIVED):
+            return
+        for name in ("effect", "within_cells"):
+            if name not in own:
+                setattr(cls, name, getattr(GroupPenalty, name))
 
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         """Give each row its numbers: ``(n_samples, n_values)``."""
@@ -273,7 +280,9 @@ class GroupPenalty(nn.Module):
         tensor(0.1804)
         """
         logits = as_columns(logits)
-        values = raise_half(self.row_values(logits, target, loss))
+        direct = self.knows_row_effect
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not direct):
+            values = raise_half(self.row_values(logits, target, loss))
         with torch.no_grad():
             summed = values if memory is None else self.remembered(values, logits)
             if weight is not None:
@@ -290,7 +299,27 @@ class GroupPenalty(nn.Module):
             slopes = effect.index_select(0, cell)
             if weight is not None:
                 slopes.mul_(weight)
-        return _Linear.apply(values, slopes, value)
+            if direct:
+                slopes = self.row_effect(slopes, values)
+        return _Linear.apply(logits if direct else values, slopes, value)
+
+    @property
+    def knows_row_effect(self) -> bool:
+        """Whether `row_effect` stands in for autograd."""
+        return False
+
+    def row_effect(self, slopes: Tensor, values: Tensor) -> Tensor:
+        """Return the derivative by the logits, from that by the values.
+
+        Parameters
+        ----------
+        slopes, values : Tensor of shape (n_samples, n_values)
+
+        Returns
+        -------
+        slopes : Tensor of shape (n_samples, n_classes)
+        """
+        raise TypeError(f"{type(self).__name__} does not define row_effect().")
 
     def effect(
         self, statistic: Tensor, running: Tensor | None = None
@@ -415,11 +444,13 @@ class GroupPenalty(nn.Module):
         if self.n_classes > 2:
             return F.softmax(self.slope * logits, dim=-1)
         # Half the operations of a softmax of which one column is kept.
-        contrast = self.contrast
+        return (logits @ self._contrast(logits)).sigmoid().unsqueeze(1)
+
+    def _contrast(self, logits: Tensor) -> Tensor:
         if logits.dtype == torch.float64:
             # Not every device holds float64, and float32 rounds the slope.
-            contrast = self.slope * contrast.sign().double()
-        return (logits * contrast).sum(1, keepdim=True).sigmoid()
+            return self.slope * self.contrast.sign().double()
+        return self.contrast
 
     def extra_repr(self) -> str:
         """Show the parameters in the module's repr."""
@@ -430,7 +461,7 @@ class GroupPenalty(nn.Module):
 
 
 class _Linear(torch.autograd.Function):
-    """A known number whose derivative by the values of rows is known as well."""
+    """A known number whose derivative by what belongs to rows is known as well."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, slopes: Tensor, number: Tensor) -> Tensor:

@@ -63,6 +63,21 @@ class RatePenalty(GroupPenalty):
         """Score each row: ``(n_samples, 1 or n_classes)``."""
         return self.scores(logits)
 
+    @property
+    def knows_row_effect(self) -> bool:
+        """Whether `row_effect` stands in for autograd: for scores of two classes."""
+        kind = type(self)
+        return (
+            self.n_classes == 2
+            and kind.values is RatePenalty.values
+            and kind.scores is GroupPenalty.scores
+        )
+
+    def row_effect(self, slopes: Tensor, values: Tensor) -> Tensor:
+        """Differentiate the scores of two classes in closed form."""
+        inner = torch.ops.aten.sigmoid_backward(slopes, values)
+        return inner * self._contrast(inner)
+
     def head_values(self, logits: Tensor, target: Tensor, loss: Tensor) -> Tensor:
         """Score the rows of many heads without a copy of their logits."""
         if type(self).values is not RatePenalty.values:
@@ -224,6 +239,11 @@ class EqualOpportunity(RatePenalty):
 
     metric: ClassVar[str] = "equal_opportunity_difference"
 
+    @property
+    def within_cells(self) -> bool:  # type: ignore[override]
+        """Whether rates are those of one class's rows."""
+        return self.rates != "joint"
+
     def effect(
         self, statistic: Tensor, running: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -297,6 +317,11 @@ class EqualizedOdds(RatePenalty):
     """
 
     metric: ClassVar[str] = "equalized_odds_difference"
+
+    @property
+    def within_cells(self) -> bool:  # type: ignore[override]
+        """Whether rates are those of one class's rows; of three, two make a rest."""
+        return self.rates != "joint" and self.n_classes == 2
 
     def effect(
         self, statistic: Tensor, running: Tensor | None = None
