@@ -49,7 +49,7 @@ def cnn_rows(args):
     if not torch.cuda.is_available():
         yield {"what": "CUDA, CNN 64 px: no CUDA device"}
         return
-    n_rows, epochs = (2000, 3) if args.quick else (50_000, 20)
+    n_rows, epochs = (2000, 3) if args.quick else (20_000, 12)
     data = make_images(n_rows, size=64)
     for name, module in (("auto", "auto"), ("3 convolutions, 28 px", SmallCNN)):
         if module is SmallCNN:

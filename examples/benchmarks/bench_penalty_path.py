@@ -146,7 +146,7 @@ def cuda_rows(args):
     if not torch.cuda.is_available():
         yield {"what": "4-block CNN on CUDA", "must": "no CUDA device here"}
         return
-    n_rows, epochs, n_weights = (1000, 2, 4) if args.quick else (10_000, 5, 32)
+    n_rows, epochs, n_weights = (1000, 2, 4) if args.quick else (10_000, 10, 32)
     data = make_images(n_rows, size=32)
     setting = (data, np.linspace(0, 3, n_weights), epochs, 128, SmallResNet)
     params = {"module__width": 8, "device": "cuda", "cv": 2}
