@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from _overfitting_arms import GAP, arms, models
 from _overfitting_figures import figures
-from _overfitting_verdicts import VANISH, by_task, interval, overall, verdicts
+from _overfitting_verdicts import VANISH, verdicts
+from _study_tables import by_task, interval, joined, list_table, overall
 
 #: Columns of a table: title, where it is read, and whether smaller is better.
 COLUMNS = {
@@ -197,42 +198,12 @@ def _write_rst(path, tables, claims, frame):
     lines = [
         f".. {total} fits of arms, {seeds} seeds; by overfitting_study.py --rst.",
         "",
-        *_list_table("Verdicts by claim", overall(claims)),
-        *_list_table("Verdicts by data set", by_task(claims)),
-        *_list_table("Verdicts by data set and arm", claims),
+        *list_table("Verdicts by claim", overall(claims)),
+        *list_table("Verdicts by data set", by_task(claims)),
+        *list_table("Verdicts by data set and arm", claims),
     ]
     for heading, (_, table) in tables.items():
-        lines += _list_table(heading, _joined(table))
+        lines += list_table(heading, joined(table))
         if "runs" in table and table["runs"].min() < 2:
             lines[-1:] = ["", "Rows without an interval have one seed so far.", ""]
     path.write_text("\n".join(lines).rstrip() + "\n")
-
-
-def _joined(table):
-    """Put means and half widths into one text each."""
-    shown = pd.DataFrame(index=table.index)
-    for column in table:
-        if column.endswith(" ±") or column in ("runs", "constant"):
-            continue
-        values = table[column]
-        if pd.api.types.is_numeric_dtype(values):
-            half = table.get(f"{column} ±", pd.Series(np.nan, table.index))
-            pairs = zip(values, half, strict=True)
-            values = [_number(v) + _number(h, " ± ") for v, h in pairs]
-        shown[column] = values
-    if "constant" in table and table["constant"].any():
-        shown["constant"] = table["constant"]
-    return shown
-
-
-def _number(value, before=""):
-    return "" if value != value else before + f"{value:.3f}".replace("0.", ".", 1)
-
-
-def _list_table(heading, table):
-    lines = [heading, "~" * len(heading), "", ".. list-table::", "   :header-rows: 1"]
-    lines.append("")
-    for row in [list(table), *table.to_numpy().tolist()]:
-        first, *rest = map(str, row)
-        lines += [f"   * - {first}", *(f"     - {cell}".rstrip() for cell in rest)]
-    return [*lines, ""]

@@ -9,7 +9,7 @@ study's.
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from _study_tables import interval
 
 #: Differences of rates within it count as none.
 MARGIN = 0.05
@@ -22,16 +22,6 @@ BOUNDED = "bound .05, holdout"
 
 #: The gap that belongs to a penalty.
 OWN = {"eo": "gap", "ae": "acc gap", "mmf": "acc gap"}
-
-
-def interval(values):
-    """Return mean and half width of the 95 % t-interval; nan for one value."""
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return (values.mean() if len(values) else np.nan), np.nan
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return values.mean(), half
 
 
 def verdicts(frame, decay):
@@ -49,37 +39,6 @@ def verdicts(frame, decay):
     rows += _vanishes(decay)
     table = pd.DataFrame(rows, columns=["claim", "on", "verdict", "numbers"])
     return table.sort_values("claim", kind="stable", ignore_index=True)
-
-
-def overall(claims):
-    """Return one row a claim: what its rows agree on, else undecided.
-
-    A claim is confirmed or refuted where at least half of its rows are decided, and
-    all of these alike.
-    """
-    rows = []
-    for claim, part in claims.groupby("claim"):
-        counts = part["verdict"].value_counts()
-        decided = counts.drop("undecided", errors="ignore")
-        agreed = len(decided) == 1 and 2 * decided.sum() >= len(part)
-        rows.append(
-            {
-                "claim": claim,
-                "verdict": decided.index[0] if agreed else "undecided",
-                "rows": len(part),
-                **{k: int(counts.get(k, 0)) for k in ("confirmed", "refuted")},
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def by_task(claims):
-    """Return the verdicts of each claim on each data set, counted."""
-    task = claims["on"].str.partition(",")[0].rename("task")
-    kinds = ["confirmed", "refuted", "undecided"]
-    counts = claims.groupby(["claim", task], sort=False)["verdict"].value_counts()
-    counts = counts.unstack(fill_value=0).reindex(columns=kinds, fill_value=0)
-    return counts.reset_index()
 
 
 def _stays(change, before):

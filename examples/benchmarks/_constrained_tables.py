@@ -1,0 +1,145 @@
+"""Tables of the constrained study: means and 95 % intervals over seeds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+from _constrained_arms import BOUNDS, SWEPT
+from _constrained_data import TABLES
+from _constrained_verdicts import verdicts
+from _study_tables import interval, joined, list_table, overall
+
+PARTS = ("fit", "multiplier", "test")
+
+#: Columns of the tables.
+SHOWN = (
+    "train violation",
+    "test violation",
+    "train gap",
+    "test gap",
+    "accuracy",
+    "balanced accuracy",
+    "seconds",
+    "members",
+)
+
+
+def read(out, tasks):
+    """Return one row for each fit and way to read it."""
+    rows = []
+    folders = [f for task in tasks for f in sorted(out.glob(f"{task}*"))]
+    for folder in folders:
+        if folder.name.partition("-")[0] not in tasks:
+            continue
+        for path in sorted(folder.glob("*.json")):
+            name, _, seed = path.stem.rpartition("-")
+            run = json.loads(path.read_text())
+            place = {"task": folder.name, "fit": name, "seed": int(seed)}
+            rows += [
+                {**place, **_row(name, way, reading, run)}
+                for way, reading in run["readings"].items()
+            ]
+    frame = pd.DataFrame(rows)
+    return frame.drop_duplicates(["task", "fit", "seed", "way"])
+
+
+def _row(name, way, reading, run):
+    first, _, last = name.partition(" ")
+    bound = np.nan
+    if way not in ("plain", "threshold", "penalty"):
+        games = ("lagrangian", "proxy", "eg", "moment")
+        bound = float(last.split()[-1]) if first in games else SWEPT
+    # A moment bounds distances from all rows, the other bounds those between groups.
+    own = "deviation" if first in ("eg", "moment") else None
+    fit, test = reading["fit"], reading["test"]
+    seen = reading.get("multiplier", fit)
+    return {
+        "way": way,
+        "bound": bound,
+        "train violation": seen[own or "gap_all"] - bound,
+        "test violation": test[own or "gap"] - bound,
+        "train gap": fit["gap"],
+        "test gap": test["gap"],
+        "seen gap": seen["gap_all"],
+        "train accuracy": fit["accuracy"],
+        "seen accuracy": seen["accuracy"],
+        "accuracy": test["accuracy"],
+        "balanced accuracy": test["balanced_accuracy"],
+        "seconds": reading["seconds"],
+        "members": reading.get("members", run.get("members", 1)),
+        "constant": test["constant"],
+        "n_forms": run.get("n_forms"),
+        "departure": run.get("departure"),
+        "snapshots": run.get("snapshots"),
+    }
+
+
+def summarise(part):
+    """Return mean and half width of the 95 % interval over seeds, by method."""
+    table = []
+    for (fit, way), runs in part.groupby(["fit", "way"], sort=False):
+        row = {"fit": fit, "way": way, "runs": len(runs)}
+        for column in SHOWN:
+            row[column], row[f"{column} ±"] = interval(runs[column])
+        row["constant"] = int(runs["constant"].sum())
+        table.append(row)
+    order = {name: i for i, name in enumerate(_order())}
+    table = pd.DataFrame(table)
+    place = table["fit"].map(order).fillna(len(order))
+    return table.iloc[np.argsort(place, kind="stable")].reset_index(drop=True)
+
+
+def _order():
+    names = ["plain", "penalty 0.3", "penalty 0.7", "penalty 1.5"]
+    names += [f"eg {b:g}" for b in BOUNDS] + ["moment 0.05"]
+    for bound in BOUNDS:
+        for game in ("lagrangian", "proxy"):
+            names += [f"{game} {source} {bound:g}" for source in ("train", "holdout")]
+    return names
+
+
+def report(out, tasks, rst=None):
+    """Print tables and verdicts, and write them as CSV, and for the docs."""
+    frame = read(out, tasks)
+    if not len(frame):
+        print("no run is there to report")
+        return
+    pd.set_option("display.width", 250, "display.max_columns", 40)
+    pd.set_option("display.max_colwidth", 200)
+    tables = {}
+    for task, part in frame.groupby("task", sort=False):
+        table = tables[task] = summarise(part)
+        table.to_csv(out / f"{task}.csv", index=False)
+        print(f"\n{task}\n{table.round(3).to_string(index=False)}")
+    claims = verdicts(frame)
+    if len(claims):
+        claims.to_csv(out / "claims.csv", index=False)
+        print(f"\n{claims.to_string(index=False)}\n\n{overall(claims).to_string()}")
+    if rst:
+        _write_rst(rst, frame, tables, claims)
+
+
+def _write_rst(path, frame, tables, claims):
+    n_fits = len(frame.drop_duplicates(["task", "fit", "seed"]))
+    lines = [f".. {n_fits} fits; by constrained_study.py --rst.", ""]
+    if len(claims):
+        lines += list_table("Verdicts by claim", overall(claims))
+        lines += list_table("Verdicts by data set", claims)
+    columns = ["train violation", "test violation", "test gap", "accuracy"]
+    columns += ["balanced accuracy", "seconds"]
+    for task, table in tables.items():
+        table = table[table["fit"].isin(_order())]
+        main = table["fit"].str.endswith(("0.05", "plain")) & (table.way != "uniform")
+        kept = main | table["way"].isin(["penalty", "eg", "mixture"])
+        table = table[kept].drop(columns=[c for c in table if _hidden(c, columns)])
+        seeds = frame[frame.task == task]["seed"].nunique()
+        name, _, n_rows = task.partition("-")
+        kind = "a table" if name in TABLES else "images"
+        rows = f", first {n_rows} rows" if n_rows else ""
+        lines += list_table(f"{name} ({kind}{rows}; {seeds} seeds)", joined(table))
+    path.write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _hidden(column, columns):
+    known = ("fit", "way", "constant")
+    return column not in known and column.removesuffix(" ±") not in columns
