@@ -65,7 +65,10 @@ def joined(table):
 
 def number(value, before=""):
     """Write a number with three decimals; nothing for nan."""
-    return "" if value != value else before + f"{value:.3f}".replace("0.", ".", 1)
+    if value != value:
+        return ""
+    text = f"{value:.3f}"
+    return before + (text.replace("0.", ".", 1) if abs(value) < 1 else text)
 
 
 def list_table(heading, table):
