@@ -27,7 +27,7 @@ from fairskorch.sampling import EpochSampler
 ROUNDS = 2
 
 #: Rows that a round reads: a share of the training rows, and no fewer than these.
-READ_SHARE, READ_LEAST = 0.25, 4096
+READ_SHARE, READ_LEAST = 0.125, 2048
 
 #: Weights that are kept at most: how many, and bytes of all.
 MOST_KEPT, KEPT_BYTES = 64, 2**28

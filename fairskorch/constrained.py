@@ -77,8 +77,8 @@ class FairConstrainedClassifier(BoundedClassifier):
         network does.
     multiplier_rows : {"auto", "all"} or int, default="auto"
         Rows that are read in a round. Where there are more, large cells of group and
-        class are sampled and count for more. ``"auto"`` is a quarter of the training
-        rows, and at least 4096. What is deployed is counted on all of them.
+        class are sampled and count for more. ``"auto"`` is an eighth of the training
+        rows, and at least 2048. What is deployed is counted on all of them.
     rounds : "auto" or int, default="auto"
         Rounds of the game in an epoch, evenly spaced; ``"auto"`` is 2.
     surrogate_slope : float, default=1.0
