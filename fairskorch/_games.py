@@ -108,23 +108,22 @@ class ConstraintGame(GroupPenalty):
         value = (values * slopes).sum() / len(logits)
         return torch.addcmul(value - value.detach(), task, self.weight)
 
-    @torch.no_grad()
     def derivative(self, logits, slopes):
-        """Return what the multipliers add to the gradient by logits of two classes.
+        """Return what multipliers add to the gradient by logits of two classes.
 
         Parameters
         ----------
         logits : Tensor of shape (n_samples, 2)
         slopes : Tensor of shape (n_samples,)
-            Those of each row's cell.
+            Those of each row's cell, by the number of rows.
 
         Returns
         -------
         derivative : Tensor of shape (n_samples, 2)
         """
-        scores = torch.mv(logits, self.contrast).sigmoid_()
+        scores = torch.mv(logits.detach(), self.contrast).sigmoid_()
         by_score = torch.ops.aten.sigmoid_backward(slopes, scores)
-        return torch.outer(by_score, self.contrast / len(logits))
+        return torch.outer(by_score, self.contrast)
 
     def _slopes(self, target, groups, weight):
         # Unknown groups have code -1, and their slopes are the last.
@@ -313,8 +312,10 @@ class ConstrainedNet(GroupPenaltyNet):
         if "slopes" not in fields:
             return super().descend(outputs, fields, target)
         task = self._mean_loss(self.criterion_(outputs, target), fields)
-        game = self.penalty_
-        by_outputs = game.derivative(outputs, fields["slopes"])
+        game, slopes = self.penalty_, fields["slopes"]
+        if len(slopes) != self._rows.batch_size:
+            slopes = slopes * (self._rows.batch_size / len(slopes))
+        by_outputs = game.derivative(outputs, slopes)
         torch.autograd.backward([task, outputs], [game.weight, by_outputs])
         return task
 
@@ -446,7 +447,8 @@ class ConstrainedNet(GroupPenaltyNet):
 class RowSlopes:
     """What the multipliers of two classes charge for the score of each row.
 
-    They change once a round, so a step picks those of its rows and nothing else.
+    They change once a round, so a step picks those of its rows and nothing else: the
+    slopes of cells by the number of rows in a batch.
 
     Parameters
     ----------
@@ -459,7 +461,9 @@ class RowSlopes:
         self.game = game
         groups = batches.fields.pop("groups")
         self.cell = torch.add(batches.y, groups, alpha=game.n_classes)
-        self.importance = batches.fields.pop("importance", None)
+        self.batch_size = batches.batch_size
+        share = batches.fields.pop("importance", torch.ones(()))
+        self.share = (share / self.batch_size).to(game.slopes)
         # In one place, where a captured step finds them.
         self.slopes = game.slopes.new_zeros(len(self.cell))
         batches.fields["slopes"] = self.slopes
@@ -467,9 +471,7 @@ class RowSlopes:
 
     def refresh(self):
         """Look them up again."""
-        torch.take(self.game.slopes, self.cell, out=self.slopes)
-        if self.importance is not None:
-            self.slopes.mul_(self.importance)
+        torch.take(self.game.slopes, self.cell, out=self.slopes).mul_(self.share)
 
 
 def project(weights, start, radius):

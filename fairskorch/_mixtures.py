@@ -10,8 +10,8 @@ from scipy.stats import rankdata
 #: Weight under which a member of a mixture is rounding.
 NEGLIGIBLE = 1e-9
 
-#: What a constraint may be left by in the linear programs.
-TOLERANCE = 1e-9
+#: Price of leaving all forms by 1, where objectives are at most 1.
+PRICE = 1e4
 
 
 class Snapshots:
@@ -84,8 +84,8 @@ def shrink(objectives, offsets, levels=None, slopes=None, n_levels=0):
         \sum_k p_k g_{ki} + s_i c_{l(i)} \le v, \quad p \ge 0, \; \sum_k p_k = 1
 
     with :math:`v = 0`, or, where no mixture keeps all forms, the least :math:`v` that
-    one reaches, which is what a bisection of :math:`v` ends at. A vertex of this
-    linear program has at most m + 1 members, for m forms.
+    one reaches: it has a price at which it comes before the objective. A vertex of
+    this linear program has at most m + 1 members, for m forms.
 
     Parameters
     ----------
@@ -107,32 +107,18 @@ def shrink(objectives, offsets, levels=None, slopes=None, n_levels=0):
     free = np.zeros((m, n_levels))
     if n_levels:
         free[np.arange(m), levels] = slopes
-    sums = np.hstack([np.ones(n), np.zeros(n_levels)])[None]
-    limits = [(0, None)] * n + [(None, None)] * n_levels
-    rows = np.hstack([offsets.T, free])
-    cost = np.hstack([objectives, np.zeros(n_levels)])
-    found = _solve(cost, rows, np.zeros(m), sums, limits)
-    if found is None:
-        least = _solve(
-            np.r_[np.zeros(n + n_levels), 1.0],
-            np.hstack([rows, -np.ones((m, 1))]),
-            np.zeros(m),
-            np.hstack([sums, [[0.0]]]),
-            [*limits, (0, None)],
-        )
-        found = _solve(cost, rows, np.full(m, least[-1] + TOLERANCE), sums, limits)
-        # Where rounding leaves nothing, the mixture that was found is the answer.
-        found = least if found is None else found
-    weights = np.where(found[:n] > NEGLIGIBLE, found[:n], 0.0)
-    return weights / weights.sum()
-
-
-def _solve(cost, rows, most, sums, limits):
     # A simplex method ends in a vertex.
     found = linprog(
-        cost, rows, most, sums, np.ones(1), bounds=limits, method="highs-ds"
-    )
-    return found.x if found.status == 0 else None
+        np.hstack([objectives, np.zeros(n_levels), PRICE]),
+        np.hstack([offsets.T, free, -np.ones((m, 1))]),
+        np.zeros(m),
+        np.hstack([np.ones(n), np.zeros(n_levels + 1)])[None],
+        np.ones(1),
+        bounds=[(0, None)] * n + [(None, None)] * n_levels + [(0, None)],
+        method="highs-ds",
+    ).x
+    weights = np.where(found[:n] > NEGLIGIBLE, found[:n], 0.0)
+    return weights / weights.sum()
 
 
 def best_iterate(objectives, violations):
