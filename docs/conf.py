@@ -22,6 +22,7 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = [
     "_build",
+    "user_guide/constrained_tables.rst",
     "user_guide/defaults_tables.rst",
     "user_guide/last_layer_tables.rst",
     "user_guide/speed_tables.rst",

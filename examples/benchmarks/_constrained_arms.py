@@ -16,10 +16,10 @@ SWEPT = 0.05
 
 #: Sweeps behind the claims: rounds, radius, width.
 EPOCHS = (5, 10, 20, 40, 80)
-RADII = (0.5, 1, 2, 4, 8)
+RADII = (0.25, 0.5, 1, 2, 4)
 WIDTHS = (16, 64, 256)
 #: The radius at which widths are compared.
-WIDTHS_RADIUS = 2
+WIDTHS_RADIUS = 1
 IMAGE_RADII = (1, 4)
 
 

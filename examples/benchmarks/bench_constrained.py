@@ -118,14 +118,18 @@ def reduction_rows(args):
         folder = constrained_study.folder(study.out, task, study.rows)
         found = {
             name: [
-                json.loads((folder / f"{name}-{seed}.json").read_text())["readings"]
+                json.loads((folder / f"{name}-{seed}.json").read_text())
                 for seed in args.seeds
             ]
             for name in WAYS
         }
-        theirs, ours = ([r[way] for r in found[name]] for name, way in WAYS.items())
+        pairs = list(zip(*found.values(), strict=True))
+        theirs, ours = (
+            [run["readings"][way] for run in found[name]] for name, way in WAYS.items()
+        )
         seconds = [[r["seconds"] for r in side] for side in (theirs, ours)]
         ratio = mean(a / b for a, b in zip(*seconds, strict=True))
+        work = mean(a["cpu_seconds"] / b["cpu_seconds"] for a, b in pairs)
 
         def change(name, ours=ours, theirs=theirs):
             pairs = zip(ours, theirs, strict=True)
@@ -138,6 +142,7 @@ def reduction_rows(args):
             "bounded": f"{mean(seconds[1]):.1f}",
             "ratio": f"{ratio:.1f}",
             "must": verdict(ratio, least=10),
+            "ratio of CPU seconds": f"{work:.1f}",
             **{
                 f"held-out {what}, ours - theirs": "{:+.4f} ± {:.4f} ({})".format(
                     *change(name), verdict(change(name)[0], most=0.01)
