@@ -42,6 +42,7 @@ def fits(task, claims=False):
                 found[f"{game} {source} {bound:g}"] = "game", {**common, **settings}
     if not images:
         found["moment 0.05"] = "game", {"moment": SWEPT}
+        found["moment proxy 0.05"] = "game", {"moment": SWEPT, "game": "proxy"}
         for bound in BOUNDS:
             found[f"eg {bound:g}"] = "eg", {"bound": bound}
     if claims:

@@ -90,7 +90,8 @@ def summarise(part):
 
 def _order():
     names = ["plain", "penalty 0.3", "penalty 0.7", "penalty 1.5"]
-    names += [f"eg {b:g}" for b in BOUNDS] + ["moment 0.05"]
+    names += [f"eg {b:g}" for b in BOUNDS]
+    names += ["moment 0.05", "moment proxy 0.05"]
     for bound in BOUNDS:
         for game in ("lagrangian", "proxy"):
             names += [f"{game} {source} {bound:g}" for source in ("train", "holdout")]
