@@ -94,6 +94,7 @@ class NetworkPath:
         self.metrics, self.scoring = metrics, scoring
         shape = len(folds), len(weights)
         self.failed = np.zeros(shape, dtype=bool)
+        self.known = set()
         self.scores = np.full(shape, np.nan)
         self.sides = {"train": {}, "valid": {}}
 
@@ -243,7 +244,8 @@ class NetworkPath:
 
     def _one_after_another(self):
         given, fold = None, None
-        for i, j in self._bar(list(np.ndindex(self.failed.shape)), "fit"):
+        left = [p for p in np.ndindex(self.failed.shape) if p not in self.known]
+        for i, j in self._bar(left, "fit"):
             if fold != i:
                 given = self.data.take(self.rows.index.numpy()[self.folds[i][0]])
                 fold = i
@@ -254,6 +256,7 @@ class NetworkPath:
         estimator.set_params(penalty_weight=float(self.weights[j]), verbose=0)
         if not (estimator.callbacks or getattr(estimator, "early_stopping", None)):
             estimator.set_params(monitor=None)  # nobody looks
+        self.known.add((i, j))
         try:
             estimator.fit(**given)
         except NonFiniteLossError:
@@ -348,8 +351,8 @@ def measures(net, logits, target, groups, n_groups, metrics):
 def measured(path):
     """Estimate how long both ways take.
 
-    One network is trained whole, at the speed that it has alone; of the stack a few
-    steps are enough, since they are all alike.
+    One network is trained whole, at the speed that it has alone, and is not trained
+    again; of the stack a few steps are enough, since they are all alike.
 
     Returns
     -------

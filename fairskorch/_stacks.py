@@ -137,6 +137,8 @@ class MappedStack(nn.Module):
             raise CannotStack(f"torch.func.vmap does not run {strange[0]}")
         if not all(t.requires_grad for t in module.parameters()):
             raise CannotStack(f"{type(module).__name__} has weights that are frozen")
+        # Mapped tensors whose channels come last cannot be asked how they lie.
+        module = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
         weights, self.buffered = torch.func.stack_module_state(
             [copy.deepcopy(module) for _ in range(n_copies)]
         )
@@ -156,7 +158,7 @@ class MappedStack(nn.Module):
         # The same draws as each network would make alone.
         run = torch.func.vmap(run, (0, 0, None), randomness="same")
         weights = dict(zip(self.names, self.weights, strict=True))
-        return run(weights, self.buffered, X[0]).unsqueeze(0)
+        return run(weights, self.buffered, X[0].contiguous()).unsqueeze(0)
 
     def state(self, i, j):
         """Return the state dict of copy j."""
@@ -210,17 +212,31 @@ def stack(modules, n_copies, X, *, mapped=False):
 def _compare(stacked, modules, X):
     stacked.eval()
     try:
-        found = stacked(X.expand(len(modules), *X.shape))
+        with _in_full_precision():
+            found = stacked(X.expand(len(modules), *X.shape))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = str(error).partition("\n")[0]
         raise CannotStack(f"the stacked network fails ({reason})") from error
     for own, module in zip(found, modules, strict=True):
         training = module.training
-        expected = module.eval()(X).expand_as(own[0])
+        with _in_full_precision():
+            expected = module.eval()(X).expand_as(own[0])
         module.train(training)
         if not all(torch.allclose(o, expected, **TOLERANCE) for o in own[[0, -1]]):
             name = type(module).__name__
             raise CannotStack(f"the stacked {name} computes something else")
+
+
+def _in_full_precision():
+    """Have convolutions on CUDA round as float32 does, whatever way they are taken."""
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark,
+        benchmark_limit=cudnn.benchmark_limit,
+        deterministic=cudnn.deterministic,
+        allow_tf32=False,
+    )
 
 
 @torch.no_grad()

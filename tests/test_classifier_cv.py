@@ -210,6 +210,20 @@ def test_images_are_mapped_where_asked(images, caplog):
     assert [clf.stacked_ for clf in found] == [True, False, False]
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_images_are_mapped_on_cuda(images, precision):
+    params = {"module": Small, "cv": 2, "batch_size": 12, "penalty_weights": [0, 2.0]}
+    params |= {"precision": precision, "scoring": "neg_log_loss", "device": "cuda"}
+    found = []
+    for stack in (True, False):
+        clf = search(stack=stack, **params)
+        del clf.module__hidden
+        found.append(clf.fit(*images))
+    assert [clf.stacked_ for clf in found] == [True, False]
+    same(*found, atol=5e-2 if precision == "bfloat16" else 1e-3)
+
+
 def test_flat_images_are_layers(images):
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 144, 4), nn.GELU())
     module.append(nn.Linear(4, 2))
