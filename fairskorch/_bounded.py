@@ -111,24 +111,21 @@ class BoundedClassifier(NeuralClassifier):
         )
         return rows.referred(codes[rows.index.numpy()])
 
-    def _multiplier_rows(self, rows, given_y, rng):
+    def _multiplier_rows(self, rows, given_y, rng, valid):
         """Return training rows, and those that the multipliers move on."""
         if self._penalty_class is None:
             return rows, None
-        seen = rows
+        seen, name = rows, "multiplier_fraction"
         if self.multiplier_data == "holdout":
+            given = self.multiplier_fraction
+            prep.check_apart(self._owner, given, given_y, name, valid)
             rows, seen = prep.split_rows(
-                self._owner,
-                self.multiplier_fraction,
-                rows,
-                given_y,
-                rng,
-                name="multiplier_fraction",
+                self._owner, given, rows, given_y, rng, name=name
             )
             if seen is None:
                 raise ValueError(
-                    f"multiplier_fraction={self.multiplier_fraction} of {self._owner} "
-                    f"holds out none of {len(rows)} rows."
+                    f"multiplier_fraction={given} of {self._owner} holds out none of "
+                    f"{len(rows)} rows."
                 )
         if self.sampler_.startswith("balanced"):
             # What is wrong is to count as training counts it.

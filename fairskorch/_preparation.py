@@ -297,13 +297,7 @@ def split_penalty_rows(
     """
     name = "penalty_fraction"
     share = isinstance(fraction, Real)
-    if not share and valid is not None:
-        _, second = _first_split(owner, fraction, y, name)
-        if np.isin(second, valid.index.numpy()).any():
-            raise ValueError(
-                f"The splitters given as validation_fraction and penalty_fraction of "
-                f"{owner} hold out some rows both; their second parts must be disjoint."
-            )
+    check_apart(owner, fraction, y, name, valid)
     known = rows.groups.numpy() >= 0
     if share and subjects is None and known.any():
         some = rows.subset(np.flatnonzero(known))
@@ -336,6 +330,18 @@ def coded_subjects(owner, subjects, n_rows):
             f"subjects of {owner} holds missing values; each row shows a subject."
         )
     return codes
+
+
+def check_apart(owner, fraction, y, name, valid):
+    """Raise where a splitter holds out rows that another one held out before."""
+    if isinstance(fraction, Real) or valid is None:
+        return
+    _, second = _first_split(owner, fraction, y, name)
+    if np.isin(second, valid.index.numpy()).any():
+        raise ValueError(
+            f"The splitters given as validation_fraction and {name} of {owner} hold "
+            "out some rows both; their second parts must be disjoint."
+        )
 
 
 def _first_split(owner, splitter, y, name):

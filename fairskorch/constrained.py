@@ -64,9 +64,10 @@ class FairConstrainedClassifier(BoundedClassifier):
         Rows that the multipliers move on and members are chosen by: those of the task
         loss, or rows that give the weights no gradient, which makes bounds carry over
         to new rows where the network can fit its training rows exactly [3]_.
-    multiplier_fraction : float, default=0.2
+    multiplier_fraction : float or splitter, default=0.2
         Share of the rows, the same of every group and class, that
-        ``multiplier_data="holdout"`` keeps for the multipliers.
+        ``multiplier_data="holdout"`` keeps for the multipliers, or a splitter as for
+        `validation_fraction`.
     multiplier_lr : "auto" or float, default="auto"
         Step of the multipliers in a round; ``"auto"`` is 80 / rounds, and ten times
         that for "proxy".
@@ -201,7 +202,10 @@ class FairConstrainedClassifier(BoundedClassifier):
         "bound": "no_validation",
         "game": [StrOptions({"lagrangian", "proxy"})],
         "multiplier_data": [StrOptions({"train", "holdout"})],
-        "multiplier_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "multiplier_fraction": [
+            Interval(Real, 0, 1, closed="neither"),
+            HasMethods(["split", "get_n_splits"]),
+        ],
         "multiplier_lr": [
             StrOptions({"auto"}),
             Interval(Real, 0, None, closed="left"),
@@ -380,7 +384,8 @@ class FairConstrainedClassifier(BoundedClassifier):
                     )
                 else:
                     valid = self._referred(valid, X_val)
-                rows, seen = self._multiplier_rows(rows, given_y, rng)
+                others = valid if X_val is None else None
+                rows, seen = self._multiplier_rows(rows, given_y, rng, others)
                 self._play(rows, seen, valid, seed)
         return self
 

@@ -19,6 +19,7 @@ from fairlearn.reductions import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.model_selection import PredefinedSplit
 
 from fairskorch import FairConstrainedClassifier, FairNeuralClassifier
 from fairskorch.batches import GroupedRows
@@ -409,6 +410,22 @@ def test_rows_of_multipliers_are_held_out_of_everything_else(rows, monkeypatch):
     assert set(clf.violations_.index.get_level_values("part")) == {
         *("train", "multiplier", "holdout")
     }
+
+
+def test_a_splitter_tells_the_multipliers_rows(rows):
+    X, y, groups = rows
+    held = np.arange(900) % 4 == 0
+    own = PredefinedSplit(np.where(held, 0, -1))
+    common = {"multiplier_data": "holdout", "deploy": "last", "max_epochs": 3}
+    splits = {"multiplier_fraction": own, "validation_fraction": 0}
+    clf = quick(**common, **splits).fit(X, y, groups)
+    counted = clf.violations_.xs("multiplier", level="part")["value"].max()
+    given = {"sensitive_features": groups[held]}
+    found = equalized_odds_difference(y[held], clf.predict(X[held]), **given)
+    assert counted == pytest.approx(found, abs=1e-6)
+    clf = quick(**common, multiplier_fraction=own, validation_fraction=own)
+    with pytest.raises(ValueError, match="multiplier_fraction of FairConst.*rows both"):
+        clf.fit(X, y, groups)
 
 
 def test_weights_do_not_see_the_multipliers_rows(rows):

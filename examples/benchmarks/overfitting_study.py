@@ -28,7 +28,6 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from multiprocessing import get_context
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ import torch
 from _overfitting_arms import COMMON, EXPERIMENTS, arms, models
 from _overfitting_data import PHOTOGRAPHS, SMALL, TASKS, load, scaled, split
 from _overfitting_tables import report
-from sklearn.model_selection import BaseCrossValidator, PredefinedSplit
+from sklearn.model_selection import PredefinedSplit
 
 from fairskorch import FairConstrainedClassifier, FairNeuralClassifier
 from fairskorch.exceptions import ConstantPredictionWarning
@@ -96,15 +95,6 @@ def measure(task, rows, predicted):
     return found
 
 
-class BoundedClassifier(FairConstrainedClassifier):
-    """The constrained classifier, its multipliers' rows given by a splitter."""
-
-    _parameter_constraints: dict = {
-        **FairConstrainedClassifier._parameter_constraints,
-        "multiplier_fraction": [Real, BaseCrossValidator],
-    }
-
-
 def build(model, settings, apart):
     """Return the estimator of an arm, and whether it keeps rows apart.
 
@@ -120,7 +110,7 @@ def build(model, settings, apart):
         held_out = settings["multiplier_data"] == "holdout"
         if held_out:
             settings["multiplier_fraction"] = apart
-        return BoundedClassifier(**settings), held_out
+        return FairConstrainedClassifier(**settings), held_out
     settings["monitor_metrics"] = ["accuracy_difference"]
     held_out = settings.get("penalty_data") == "holdout"
     if held_out:
