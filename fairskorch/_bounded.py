@@ -9,12 +9,13 @@ import torch
 
 from fairskorch import _building, _deployment
 from fairskorch import _preparation as prep
-from fairskorch._games import ConstrainedNet, ConstraintGame
+from fairskorch._constrained_net import ConstrainedNet
+from fairskorch._games import ConstraintGame
 from fairskorch._marks import SAMPLED, row_marks
 from fairskorch._neural import NeuralClassifier
 from fairskorch._players import MOST_FORMS, LagrangianPlayer, ProxyPlayer
+from fairskorch._round_rows import cell_counts, rows_of_round
 from fairskorch._validation import InvalidParameterError
-from fairskorch.batches import GroupedRows
 from fairskorch.constraints._forms import Columns, FormsBuilder
 from fairskorch.constraints._specs import Churn, read_constraints
 from fairskorch.exceptions import (
@@ -25,9 +26,6 @@ from fairskorch.sampling import EpochSampler
 
 #: Rounds of the game in an epoch.
 ROUNDS = 2
-
-#: Rows that a round reads: a share of the training rows, and no fewer than these.
-READ_SHARE, READ_LEAST = 0.125, 2048
 
 #: Weights that are kept at most: how many, and bytes of all.
 MOST_KEPT, KEPT_BYTES = 64, 2**28
@@ -78,13 +76,17 @@ class BoundedClassifier(NeuralClassifier):
         if self._penalty_class is None:
             return settings
         game = {
-            "n_groups": 0 if self.groups_ is None else len(self.groups_),
-            "n_classes": len(self.classes_),
+            **dict(zip(("n_groups", "n_classes"), self._sizes, strict=True)),
             "slope": self.surrogate_slope,
             "hard": self.multiplier_rates == "predictions",
             **self._game_parts,
         }
         return {**settings, **{f"penalty__{name}": v for name, v in game.items()}}
+
+    @property
+    def _sizes(self):
+        """Numbers of groups and of classes."""
+        return 0 if self.groups_ is None else len(self.groups_), len(self.classes_)
 
     def _n_batches(self, rows):
         return -(-len(rows) // self.batch_size)
@@ -137,52 +139,17 @@ class BoundedClassifier(NeuralClassifier):
             seen.reference = reference
         return rows, seen
 
-    def _counts(self, rows):
-        """Count rows by group and class, those of unknown group first."""
-        n_groups = 0 if self.groups_ is None else len(self.groups_)
-        n_classes = len(self.classes_)
-        groups = rows.groups if n_groups else torch.full_like(rows.groups, -1)
-        cell = (groups + 1) * n_classes + rows.y
-        counts = torch.bincount(cell, minlength=(1 + n_groups) * n_classes)
-        return counts.view(1 + n_groups, n_classes).double()
-
-    def _read_in_a_round(self, rows, seen):
-        """Return rows that a round reads, small cells whole, and what each stands for.
-
-        Returns
-        -------
-        part : GroupedRows
-        scale : Tensor of shape (1 + n_groups, n_classes)
-        """
-        counts = self._counts(seen)
-        limit = self.multiplier_rows
-        if limit == "auto":
-            limit = max(READ_LEAST, int(READ_SHARE * len(rows)))
-        if limit == "all" or len(seen) <= limit:
-            return seen, torch.ones_like(counts)
-        sizes = counts.flatten().long()
-        cap = _cap(sizes.numpy(), limit)
-        groups = seen.groups if self.groups_ is not None else -1
-        cell = (groups + 1) * counts.shape[1] + seen.y
-        generator = torch.Generator().manual_seed(0)
-        order = torch.randperm(len(seen), generator=generator)
-        order = order[torch.argsort(cell[order], stable=True)]
-        place = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[cell[order]]
-        part = seen.subset(order[place < cap].sort().values)
-        kept = self._counts(part)
-        return part, counts / kept.clamp_min(1)
-
     def _build_game(self, rows, seen):
         others = {name for spec, _ in self._specs for name in spec.others}
         columns = Columns(len(self.classes_), sorted(others))
         labels = [] if self.groups_ is None else self.groups_.tolist()
-        counts = self._counts(rows)
+        counts = cell_counts(rows, *self._sizes)
         builder = FormsBuilder(
             columns,
             labels,
             self.classes_.tolist(),
             counts.numpy(),
-            self._counts(seen).numpy(),
+            cell_counts(seen, *self._sizes).numpy(),
         )
         self._measures = [spec.add_to(builder, bound) for spec, bound in self._specs]
         if not builder.parts:
@@ -222,7 +189,9 @@ class BoundedClassifier(NeuralClassifier):
         self._game_parts = {}
         if seen is not None:
             self._game_parts = self._build_game(rows, seen)
-            part, scale = self._read_in_a_round(rows, seen)
+            part, scale = rows_of_round(
+                self.multiplier_rows, len(rows), seen, *self._sizes
+            )
         net = _building.build_net(self, self.max_epochs, n_batches, ConstrainedNet)
         del self._game_parts
         _building.check_outputs(self._owner, net, rows, len(self.classes_))
@@ -356,32 +325,6 @@ class BoundedClassifier(NeuralClassifier):
                 ConstantPredictionWarning,
                 stacklevel=5,
             )
-
-    def _known_rows(self, X, y, groups):
-        """Code rows by the classes and groups that were learnt."""
-        owner = self._owner
-        X, layout = self._format.read(self, X, reset=False)
-        rows = GroupedRows(X, layout=layout)
-        y = prep.checked_target(owner, y, len(rows))
-        codes = prep.encode_known(owner, y, self.classes_)
-        group_codes = None
-        if groups is not None and self._encoder is not None:
-            frame = prep.checked_groups(owner, groups, rows)
-            group_codes = prep.known_groups(
-                owner, self._encoder, frame, name="groups", new="raise"
-            )
-        return rows.labelled(codes, group_codes, None)
-
-
-def _cap(sizes, limit):
-    """Return how many rows of a cell to read so that all are about as many as that."""
-    ordered = np.sort(sizes[sizes > 0])
-    before = np.concatenate([[0], np.cumsum(ordered)[:-1]])
-    left = np.arange(len(ordered), 0, -1)
-    # Cells smaller than their share leave the rest to the others.
-    shares = (limit - before) / left
-    fits = ordered > shares
-    return max(1, int(shares[fits.argmax()] if fits.any() else ordered[-1]))
 
 
 def _most_kept(module):

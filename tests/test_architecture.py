@@ -69,21 +69,26 @@ ARROWS = {
     },
     "_players": {"torch"},
     "_mixtures": {"torch", "numpy", "scipy"},
-    "_games": {
-        *("torch", "_mixtures", "_penalised_loss", "batches", "nets", "penalties"),
-        "rates",
+    "_games": {"torch", "penalties", "rates"},
+    "_balls": {"torch", "rates"},
+    "_constrained_net": {
+        *("torch", "_balls", "_mixtures", "_penalised_loss", "batches", "nets"),
     },
+    "_round_rows": {"torch", "numpy"},
     "_deployment": {"torch", "numpy", "pandas", "_mixtures", "constraints"},
     "_certificate": {"torch"},
     "_bounded": {
-        *("torch", "numpy", "pandas", "_building", "_deployment", "_games", "_marks"),
-        *("_neural", "_players", "_preparation", "_validation", "batches"),
-        *("constraints", "exceptions", "sampling"),
+        *("torch", "numpy", "pandas", "_building", "_constrained_net", "_deployment"),
+        *("_games", "_marks", "_neural", "_players", "_preparation", "_round_rows"),
+        *("_validation", "constraints", "exceptions", "sampling"),
+    },
+    "_answers": {
+        *("torch", "numpy", "sklearn", "matplotlib", "_certificate", "_mixtures"),
+        *("_preparation", "_round_rows", "_settings", "batches"),
     },
     "constrained": {
-        *("torch", "numpy", "sklearn", "matplotlib", "_bounded", "_certificate"),
-        *("_mixtures", "_preparation", "_settings", "_validation", "augment"),
-        *("batches", "sampling"),
+        *("torch", "numpy", "sklearn", "_answers", "_bounded", "_preparation"),
+        *("_settings", "_validation", "augment", "sampling"),
     },
     "_marks": {"numpy"},
     "_attributes": {"_validation", "groups", "metrics"},
@@ -206,6 +211,7 @@ def test_scikit_learns_private_names_are_imported_in_one_room(path):
     [
         *(("nets", 1), ("penalties", 0), ("rates", 0), ("batches", 0)),
         *(("_games", 0), ("_players", 0), ("constraints", 0)),
+        *(("_constrained_net", 0), ("_balls", 0), ("monitor", 0)),
     ],
 )
 def test_no_value_is_read_from_the_device_in_a_step(name, times):

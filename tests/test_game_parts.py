@@ -8,7 +8,8 @@ import torch
 from scipy.optimize import linprog, minimize
 
 from fairskorch import FairConstrainedClassifier
-from fairskorch._games import ConstraintGame, project
+from fairskorch._balls import project
+from fairskorch._games import ConstraintGame
 from fairskorch._mixtures import Snapshots, best_iterate, draws, row_hashes, shrink
 from fairskorch._players import (
     LagrangianPlayer,

@@ -1,0 +1,236 @@
+"""The net that plays a game with multipliers while it trains."""
+
+import torch
+
+from fairskorch._balls import balls_of, project
+from fairskorch._mixtures import Snapshots
+from fairskorch._penalised_loss import DTYPES
+from fairskorch.batches import Batches
+from fairskorch.nets import GroupPenaltyNet
+
+
+class ConstrainedNet(GroupPenaltyNet):
+    """A net that plays a game with multipliers while it trains.
+
+    Its penalty is a `ConstraintGame`. After every few steps a *round* is played: the
+    network is held still, its hard predictions of the rows in `game_rows` are
+    counted, the multipliers move on these counts, and the weights are kept.
+
+    Parameters
+    ----------
+    module : type or callable
+        The network; returns logits of shape (n_samples, n_classes).
+    rounds : int, default=2
+        Rounds in an epoch, evenly spaced; at most one a step.
+    radius : float, optional
+        The weights stay in a ball around those that they start from.
+    radius_scope : {"network", "layer"}, default="network"
+        Whether there is one ball for all weights, or one for each layer.
+    **kwargs
+        As `GroupPenaltyNet`.
+    """
+
+    cuda_dependent_attributes_ = [
+        *GroupPenaltyNet.cuda_dependent_attributes_,
+        "members_",
+    ]
+
+    _game_batches = _store = _balls = _start = _scale = _rows = None
+
+    def __init__(
+        self, module, *args, rounds=2, radius=None, radius_scope="network", **kwargs
+    ):
+        self.rounds = rounds
+        self.radius = radius
+        self.radius_scope = radius_scope
+        super().__init__(module, *args, **kwargs)
+
+    def initialize_penalty(self):
+        """Build the game; its own numbers stay in float64."""
+        if self.penalty is None:
+            return super().initialize_penalty()
+        dtype = DTYPES[self.precision]
+        game = self.initialized_instance(self.penalty, self.get_params_for("penalty"))
+        self.penalty_ = game.placed(self.device, dtype)
+        self.penalty_memory_ = self.penalty_multiplier_ = None
+        self._ramped_weight = torch.ones((), dtype=dtype, device=self.device)
+        return self
+
+    @property
+    def _undoes_sampling(self):
+        """Whether drawn rows count otherwise than the rows that rates refer to."""
+        return self.penalty_ is not None and self.sampler != "shuffle"
+
+    def get_iterator(self, dataset, training=False):
+        """Cut rows into batches; those of a step bring slopes in place of groups."""
+        batches = super().get_iterator(dataset, training)
+        looked_up = training and self.penalty_ is not None and self.penalty_.plain
+        if looked_up and isinstance(batches, Batches) and not self._has_step_hooks():
+            self._rows = RowSlopes(batches, self.penalty_)
+        return batches
+
+    def descend(self, outputs, fields, target):
+        """Give the weights the gradient of the Lagrangian; return the task loss."""
+        if "slopes" not in fields:
+            return super().descend(outputs, fields, target)
+        task = self._mean_loss(self.criterion_(outputs, target), fields)
+        game, slopes = self.penalty_, fields["slopes"]
+        if len(slopes) != self._rows.batch_size:
+            slopes = slopes * (self._rows.batch_size / len(slopes))
+        by_outputs = game.derivative(outputs, slopes)
+        torch.autograd.backward([task, outputs], [game.weight, by_outputs])
+        return task
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Return task loss, and in training what the multipliers add to it."""
+        loss = self.criterion_(y_pred, y_true)
+        task = self._mean_loss(loss, X)
+        if not training or self.penalty_ is None:
+            return task
+        return self.penalty_.lagrangian(
+            task,
+            y_pred,
+            y_true,
+            X["groups"],
+            X["importance"] if self._undoes_sampling else None,
+            loss if loss.ndim else None,
+            X.get("reference"),
+        )
+
+    def start_game(self, rows, scale, n_steps, first_kept, keep_every):
+        """Prepare for rounds.
+
+        Parameters
+        ----------
+        rows : GroupedRows
+            What the multipliers see in a round.
+        scale : Tensor of shape (1 + n_groups, n_classes)
+            Rows that a row of a cell stands for.
+        n_steps : int
+            Steps in an epoch.
+        first_kept, keep_every : int
+            Round from which on weights are kept, and after how many again.
+        """
+        self._game_batches = None
+        if self.penalty_ is not None:
+            self._game_batches = self.get_iterator(rows, training=False)
+            self._scale = scale.to(self.device).unsqueeze(-1)
+            self._scale = self._scale.to(self.penalty_.counts.dtype)
+        self._n_steps = n_steps
+        self._n_done = 0
+        self._keeping = (first_kept, keep_every)
+        self._store = Snapshots(self.module_)
+        self._seen, self._paths = [], []
+        self._balls = self._start = None
+        if self.radius is not None:
+            self._balls = balls_of(self.module_, self.radius_scope)
+            self._start = [[w.detach().clone() for w in ball] for ball in self._balls]
+
+    def end_game(self):
+        """Let go of the rows, and return what the rounds left.
+
+        Returns
+        -------
+        store : Snapshots
+        seen : Tensor of shape (n_kept, 1 + n_groups, n_classes, n_sums) or None
+            What the multipliers saw of the weights that were kept, as
+            `ConstraintGame.sums` returns it.
+        paths : Tensor of shape (n_rounds, n_forms) or None
+            Multipliers after each round.
+        """
+        store, seen, paths = self._store, self._seen, self._paths
+        self._forget_game()
+        if not seen:
+            return store, None, None
+        return store, torch.stack(seen).cpu(), torch.stack(paths).cpu()
+
+    def _forget_game(self):
+        self._game_batches = self._store = self._balls = self._start = None
+        self._rows = None
+        self._seen, self._paths = [], []
+
+    def __getstate__(self):
+        game = ("_game_batches", "_store", "_balls", "_start", "_scale", "_rows")
+        return {**super().__getstate__(), **dict.fromkeys(game)}
+
+    @torch.no_grad()
+    def after_update(self):
+        """Bring the weights back into their balls."""
+        super().after_update()
+        if self.radius is None:
+            return
+        for ball, start in zip(self._balls, self._start, strict=True):
+            project(ball, start, self.radius)
+
+    def after_step(self):
+        """Play a round when it is due."""
+        before = self._n_done * self.rounds // self._n_steps
+        self._n_done += 1
+        if self._game_batches is None:
+            return
+        if self._n_done * self.rounds // self._n_steps > before:
+            self._play_round()
+
+    def _play_round(self):
+        self._set_training(False)
+        sums = self.sums_of(self.module_, self._game_batches, self.penalty_.hard)
+        sums = sums * self._scale
+        n_played, (first, every) = len(self._paths), self._keeping
+        if n_played >= first and (n_played - first) % every == 0:
+            self._store.take(self.module_)
+            self._seen.append(sums)
+        self.penalty_.play(sums)
+        if self._rows is not None:
+            self._rows.refresh()
+        self._paths.append(self.penalty_.player.multipliers.clone())
+        self._set_training(True)
+
+    @torch.no_grad()
+    def sums_of(self, module, batches, hard=True):
+        """Return `ConstraintGame.sums` of all rows under a network in eval mode."""
+        total = 0
+        for fields, target in batches:
+            logits = self.infer_with(module, fields)
+            loss = None
+            if "loss" in self.penalty_.forms.columns.others:
+                loss = self.criterion_(logits, target)
+                loss = loss if loss.ndim else None
+            total = total + self.penalty_.sums(logits, target, fields, loss, hard)
+        return total
+
+    def on_epoch_end(self, net, **kwargs):
+        """Record what the multipliers are and what they saw last."""
+        if self._paths:
+            game = self.penalty_
+            self.history.record("multiplier_sum", float(game.player.multipliers.sum()))
+        return super().on_epoch_end(net, **kwargs)
+
+
+class RowSlopes:
+    """What the multipliers of two classes charge for the score of each row.
+
+    They change once a round, so a step picks those of its rows and nothing else: the
+    slopes of cells by the number of rows in a batch.
+
+    Parameters
+    ----------
+    batches : Batches
+        Training batches; get a field ``"slopes"`` in place of groups.
+    game : ConstraintGame
+    """
+
+    def __init__(self, batches, game):
+        self.game = game
+        groups = batches.fields.pop("groups")
+        self.cell = torch.add(batches.y, groups, alpha=game.n_classes)
+        self.batch_size = batches.batch_size
+        share = batches.fields.pop("importance", torch.ones(()))
+        self.share = (share / self.batch_size).to(game.slopes)
+        # In one place, where a captured step finds them.
+        self.slopes = game.slopes.new_zeros(len(self.cell))
+        batches.fields["slopes"] = self.slopes
+        self.refresh()
+
+    def refresh(self):
+        """Look them up again."""
+        torch.take(self.game.slopes, self.cell, out=self.slopes).mul_(self.share)
