@@ -31,7 +31,7 @@ class Candidates(NamedTuple):
     offsets : ndarray of shape (n, n_forms)
         Forms at free levels of 0, those of slack at their own.
     violations : ndarray of shape (n,)
-        Largest form.
+        Largest form, each by the root of its share.
     """
 
     numbers: np.ndarray
@@ -64,7 +64,8 @@ def candidates(game, numbers, sums):
         offsets = offsets + slack * forms.slopes * levels[:, forms.levels]
         levels[:, numbers_] = 0
     weight, wrong = sums[..., -2].sum((-2, -1)), sums[..., -1].sum((-2, -1))
-    values = forms.values(offsets, levels)
+    # What a rare cell is left by tells less.
+    values = forms.values(offsets, levels) * forms.shares.sqrt()
     return Candidates(
         np.asarray(numbers),
         (wrong / weight).cpu().numpy(),
@@ -102,6 +103,7 @@ def mix(game, found, margin=0.0):
         forms.levels.cpu().numpy(),
         slopes,
         forms.n_levels,
+        forms.shares.sqrt().cpu().numpy(),
     )
 
 

@@ -226,7 +226,7 @@ class ConstraintGame(GroupPenalty):
         levels = forms.free_levels(offsets)
         levels = forms.slack_levels(levels, self.player.multipliers)
         self.levels.copy_(levels)
-        self.player.move(forms, forms.values(offsets, levels))
+        self.player.move(forms, forms.values(offsets, levels) * forms.shares)
         self._refresh()
 
     def _refresh(self):

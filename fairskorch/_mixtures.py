@@ -76,12 +76,12 @@ def _vector(module):
     return torch.cat([t.detach().flatten() for t in _floats(module)])
 
 
-def shrink(objectives, offsets, levels=None, slopes=None, n_levels=0):
+def shrink(objectives, offsets, levels=None, slopes=None, n_levels=0, precision=None):
     r"""Return the mixture of least objective among those that keep all forms.
 
     .. math::
         \min_{p, c} \sum_k p_k f_k \quad \text{s.t.} \quad
-        \sum_k p_k g_{ki} + s_i c_{l(i)} \le v, \quad p \ge 0, \; \sum_k p_k = 1
+        \sum_k p_k g_{ki} + s_i c_{l(i)} \le v / r_i, \quad p \ge 0, \; \sum_k p_k = 1
 
     with :math:`v = 0`, or, where no mixture keeps all forms, the least :math:`v` that
     one reaches: it has a price at which it comes before the objective. A vertex of
@@ -97,6 +97,8 @@ def shrink(objectives, offsets, levels=None, slopes=None, n_levels=0):
     slopes : ndarray of shape (n_forms,), optional
         Factor on it; 0 where a form has none.
     n_levels : int, default=0
+    precision : ndarray of shape (n_forms,), optional
+        Factor :math:`r_i` on what a form is left by; 1 if not given.
 
     Returns
     -------
@@ -107,10 +109,11 @@ def shrink(objectives, offsets, levels=None, slopes=None, n_levels=0):
     free = np.zeros((m, n_levels))
     if n_levels:
         free[np.arange(m), levels] = slopes
+    precision = np.ones(m) if precision is None else precision
     # A simplex method ends in a vertex.
     found = linprog(
         np.hstack([objectives, np.zeros(n_levels), PRICE]),
-        np.hstack([offsets.T, free, -np.ones((m, 1))]),
+        np.hstack([offsets.T, free, -1 / precision[:, None]]),
         np.zeros(m),
         np.hstack([np.ones(n), np.zeros(n_levels + 1)])[None],
         np.ones(1),

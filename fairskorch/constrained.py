@@ -162,6 +162,11 @@ class FairConstrainedClassifier(BoundedAnswers, BoundedClassifier):
     regret, so a mixture over rounds is near the best answer that keeps the bounds; no
     single round need be. A linear program shrinks it to a few members.
 
+    A rate of few rows is known with a large standard error. Multipliers move by a
+    violation times the root of the rows behind it, by that of the largest group, so
+    rare groups are held to their bounds as others are, but slowly. Where no mixture
+    keeps all bounds, the least violation is sought with the fourth root.
+
     Equal rows get equal answers: `predict` draws by the content of a row and a seed,
     so the order and the batches of rows do not matter, and asking again does not help.
 

@@ -183,6 +183,8 @@ class Forms(nn.Module):
     ----------
     n_forms, n_levels, n_groups : int
     labels : MultiIndex of length n_forms
+    shares : Tensor of shape (n_forms,)
+        Root of the rows behind each form, by that of the largest one of its rate.
     """
 
     def __init__(self, builder):
@@ -210,6 +212,7 @@ class Forms(nn.Module):
             "factors": parts[:, [1, 3]],
             "slopes": parts[:, 6],
             "constants": parts[:, 7],
+            "shares": _shares(parts, builder),
         }.items():
             values = torch.as_tensor(values, dtype=torch.float64)
             self.register_buffer(name, values)
@@ -234,12 +237,14 @@ class Forms(nn.Module):
         slopes = self._by_level(self.slopes)
         width = slopes.amax(-1) - slopes.amin(-1)
         pulls = slopes * self.free.unsqueeze(1)
-        squares = pulls.square()
+        weighted = pulls * self._by_level(self.shares)
+        squares = pulls * weighted
         for name, values in {
             "not_up": torch.where(slopes > 0, 0.0, -torch.inf),
             "not_down": torch.where(slopes < 0, 0.0, -torch.inf),
-            "shares": self.free / width.clamp_min(1e-12),
+            "ranges": self.free / width.clamp_min(1e-12),
             "pulls": pulls,
+            "weighted_pulls": weighted,
             "kinks": torch.where(pulls == 0, 0.0, 1 / pulls),
             "steep_before": torch.where(pulls > 0, squares, 0.0),
             "steep_after": torch.where(pulls < 0, squares, 0.0),
@@ -278,7 +283,7 @@ class Forms(nn.Module):
         """Return the levels at which the largest form is the least: (..., n_levels)."""
         found = self._by_level(offsets)
         up, down = ((found + out).amax(-1) for out in (self.not_up, self.not_down))
-        return ((down - up) * self.shares).nan_to_num(0.0, 0.0, 0.0)
+        return ((down - up) * self.ranges).nan_to_num(0.0, 0.0, 0.0)
 
     def _by_level(self, values):
         """Lay values of forms out by level, 0 where a level has no more forms."""
@@ -302,22 +307,25 @@ class Forms(nn.Module):
         Returns
         -------
         multipliers : Tensor of shape (n_forms,)
-            The nearest such ones.
+            The nearest such ones, where distances are divided by the roots of `shares`.
         """
+        # So that what is pushed to 0 is exactly 0.
+        multipliers = multipliers / self.shares
         pushes = self._by_level(multipliers)
         # The balance of a level falls with the shift, linearly between these kinks.
         kinks = pushes * self.kinks
         at = torch.addcmul(
             pushes.unsqueeze(1), kinks.unsqueeze(2), self.pulls.unsqueeze(1), value=-1
         )
-        balance = (at.clamp_min_(0) @ self.pulls.unsqueeze(2)).squeeze(2)
+        balance = (at.clamp_min_(0) @ self.weighted_pulls.unsqueeze(2)).squeeze(2)
         low = torch.where(balance >= 0, kinks, -torch.inf)
         low, last = low.max(1, keepdim=True)
         steep = torch.where(kinks > low, self.steep_before, self.steep_after)
         steep = steep.sum(1, keepdim=True)
         further = balance.gather(1, last) / torch.where(steep > 0, steep, 1.0)
         shift = (low + further).squeeze(1)[self.levels]
-        return multipliers.addcmul(self.free_slopes, shift, value=-1).clamp_min_(0)
+        multipliers = multipliers.addcmul(self.free_slopes, shift, value=-1)
+        return multipliers.clamp_min_(0).mul_(self.shares)
 
     def slack_levels(self, levels, multipliers):
         r"""Answer for the players of slack: levels that are bound to a product.
@@ -378,6 +386,19 @@ class Forms(nn.Module):
         rest = (cells[..., :1] * statistic).sum()
         rest = rest + (multipliers * self.values(self.constants, levels)).sum()
         return cells[..., 1:], rest
+
+
+def _shares(parts, builder):
+    """Return a factor for each form: the standard error of a rate goes by its inverse.
+
+    It is the root of the rows behind it, by those of the largest form of its rate.
+    """
+    rows = builder.counts[1] @ np.stack(builder.bases).T
+    place, rate = parts[:, 0].astype(int), parts[:, 4].astype(int)
+    found = rows[place, rate]
+    largest = np.zeros(rows.shape[1])
+    np.maximum.at(largest, rate, found)
+    return np.sqrt(found / largest[rate])
 
 
 def _slots(levels, slopes, n_levels):
