@@ -63,6 +63,17 @@ def test_a_ratio_is_kept_exactly_where_its_forms_are():
         assert (worst <= 1e-12) == kept
 
 
+def test_forms_of_rare_groups_count_by_the_root_of_their_rows():
+    counts = np.array([[5, 5], [40, 60], [50, 50], [90, 0]])
+    forms = build([(ALIASES["eo"], 0.1)], counts)
+    labels = forms.labels.to_frame()
+    of_class = {"true_positive_rate": 1, "false_positive_rate": 0}
+    columns = counts[1:, labels["rate"].map(of_class)]
+    rows = columns[labels["group"].astype(int), np.arange(len(labels))]
+    expected = np.sqrt(rows / columns.max(0))
+    np.testing.assert_allclose(forms.shares, expected)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_nearest_balanced_multipliers(seed):
     counts = np.full((5, 2), 10)
