@@ -8,6 +8,7 @@ Balanced samplers, whose rows come again anyway, fill every batch of a longer ep
 import math
 
 import torch
+from torch.nn.functional import pad
 
 __all__ = ["EpochSampler", "SAMPLERS"]
 
@@ -105,14 +106,15 @@ class EpochSampler:
 
     def _balanced(self, n_rows, generator):
         """Let strata take turns, and draw a row of each with replacement."""
-        n_strata = len(self.counts)
-        turn = torch.randperm(n_strata, generator=generator)
-        stratum = turn[torch.arange(n_rows) % n_strata]
+        turn = torch.randperm(len(self.counts), generator=generator)
         chance = torch.rand(n_rows, generator=generator, dtype=torch.float64)
-        counts = self.counts[stratum]
+        # A row of numbers a round of turns, so that nothing is looked up by stratum.
+        chance = pad(chance, (0, -n_rows % len(turn))).view(-1, len(turn))
+        counts = self.counts[turn]
         # A chance just under 1 may round up to the count itself.
-        inside = torch.minimum((chance * counts).long(), counts - 1)
-        return self.rows[self.starts[stratum] + inside]
+        places = torch.minimum((chance * counts).long(), counts - 1)
+        places += self.starts[turn]
+        return self.rows.index_select(0, places.flatten()[:n_rows])
 
     def _stratified(self, generator):
         """Deal equal shares of every stratum to all batches, then the remainders."""
