@@ -67,6 +67,7 @@ def number(value, before=""):
     """Write a number with three decimals; nothing for nan."""
     if value != value:
         return ""
+    value = round(value, 3) + 0.0
     text = f"{value:.3f}"
     return before + (text.replace("0.", ".", 1) if abs(value) < 1 else text)
 
