@@ -179,6 +179,7 @@ def _widths(runs):
     means = ", ".join(
         f"{w}: {runs.get(name)['departure'].mean():.3f}"
         for w, name in zip(WIDTHS, names, strict=True)
+        if name in runs.fits
     )
     change = (wide["departure"] - narrow["departure"]).astype(float)
     yield (
@@ -212,7 +213,8 @@ def _new_rows(runs):
         if len(found) < 2:
             continue
         left, train = found["test violation"], found["train violation"]
-        kept = interval(train)[0] <= NOISE
+        # A bound that is never reached says nothing.
+        kept = abs(interval(train)[0]) <= NOISE
         turned = {"confirmed": "refuted", "refuted": "confirmed"}
         said = turned.get(_below(left), "undecided")
         yield (

@@ -78,5 +78,5 @@ def list_table(heading, table):
     lines.append("")
     for row in [list(table), *table.to_numpy().tolist()]:
         first, *rest = map(str, row)
-        lines += [f"   * - {first}", *(f"     - {cell}".rstrip() for cell in rest)]
+        lines += [f"   * - {first}".rstrip(), *(f"     - {cell}".rstrip() for cell in rest)]
     return [*lines, ""]
