@@ -78,5 +78,6 @@ def list_table(heading, table):
     lines.append("")
     for row in [list(table), *table.to_numpy().tolist()]:
         first, *rest = map(str, row)
-        lines += [f"   * - {first}".rstrip(), *(f"     - {cell}".rstrip() for cell in rest)]
+        cells = [f"   * - {first}", *(f"     - {cell}" for cell in rest)]
+        lines += [cell.rstrip() for cell in cells]
     return [*lines, ""]
