@@ -24,6 +24,7 @@ exclude_patterns = [
     "_build",
     "user_guide/constrained_tables.rst",
     "user_guide/defaults_tables.rst",
+    "user_guide/generalisation_tables.rst",
     "user_guide/last_layer_tables.rst",
     "user_guide/speed_tables.rst",
     "auto_examples/**.ipynb",
