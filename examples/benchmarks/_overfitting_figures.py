@@ -3,6 +3,19 @@
 import numpy as np
 from _overfitting_arms import GAP, MAIN
 
+#: The networks that figures show: linear models are in the tables.
+DEEP = ("mlp", MAIN)
+
+#: What tasks are called in figures.
+TITLES = {
+    "celeba": "CelebA, by sex",
+    "ham_age": "HAM10000, by age",
+    "ham_sex": "HAM10000, by sex",
+    "adult": "Adult, by sex",
+    "acsincome": "ACSIncome, by sex",
+    "digits": "coloured digits",
+}
+
 
 def figures(frame, histories, folder):
     """Draw what the tables say, into a folder."""
@@ -12,12 +25,15 @@ def figures(frame, histories, folder):
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = list(frame["task"].unique())
-    for name, draw in {
-        "curves": _curves,
-        "penalties": _penalties,
-        "sweep": _sweep,
+    for name, (draw, experiment) in {
+        "curves": (_curves, "e1"),
+        "penalties": (_penalties, "e2"),
+        "sweep": (_sweep, "e11"),
     }.items():
+        part = frame[(frame["experiment"] == experiment) & frame["model"].isin(DEEP)]
+        tasks = part.groupby("task", sort=False)["seed"].nunique()
+        if not len(tasks):
+            continue
         across = min(3, len(tasks))
         down = -(-len(tasks) // across)
         figure, axes = pyplot.subplots(
@@ -27,9 +43,10 @@ def figures(frame, histories, folder):
             squeeze=False,
             layout="constrained",
         )
-        for ax, task in zip(axes.flat, tasks, strict=False):
+        for ax, (task, n_seeds) in zip(axes.flat, tasks.items(), strict=False):
             draw(ax, task, frame, histories)
-            ax.set_title(task)
+            few = ", one seed" if n_seeds == 1 else ""
+            ax.set_title(TITLES.get(task, task) + few)
         for ax in axes.flat[len(tasks) :]:
             ax.set_axis_off()
         known = axes[0, 0].get_legend_handles_labels()
@@ -41,7 +58,7 @@ def figures(frame, histories, folder):
 def _mean(histories, experiment, task, arm, name):
     """Return the mean over seeds of a column of the history of the main network."""
     known = [k for k in histories if k[:2] == (experiment, task) and k[3] == arm]
-    columns = [histories[k].get(name) for k in known if k[2] in ("mlp", MAIN)]
+    columns = [histories[k].get(name) for k in known if k[2] in DEEP]
     columns = [c for c in columns if c]
     return np.nanmean(np.array(columns, dtype=float), axis=0) if columns else None
 
