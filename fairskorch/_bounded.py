@@ -185,10 +185,11 @@ class BoundedClassifier(NeuralClassifier):
     def _play(self, rows, seen, valid, seed):
         """Train, choose what to deploy, and measure it."""
         n_batches = self._n_batches(rows)
-        part, scale = rows, None
+        part, scale, forms = rows, None, None
         self._game_parts = {}
         if seen is not None:
             self._game_parts = self._build_game(rows, seen)
+            forms = self._game_parts["forms"]
             part, scale = rows_of_round(
                 self.multiplier_rows, len(rows), seen, *self._sizes
             )
@@ -216,19 +217,17 @@ class BoundedClassifier(NeuralClassifier):
         # Members are chosen on rows of their own where multipliers have such.
         chose = seen is not None and self.multiplier_data == "holdout"
         self._valid_marks = row_marks(seen, SAMPLED) if chose else None
-        counted = self._choose(store, sums, seen)
+        counted = self._choose(forms, store, sums, seen, len(part))
         self._predict_seed = int(np.random.RandomState(seed).randint(2**31 - 1))
         if seen is None:
             self._nothing_bounded()
         else:
-            labels = net.penalty_.forms.labels
-            self.multipliers_ = pd.DataFrame(paths.numpy(), columns=labels)
-            self._measure(rows, seen, valid, counted, seed)
+            self.multipliers_ = pd.DataFrame(paths.numpy(), columns=forms.labels)
+            self._measure(forms, rows, seen, valid, counted, seed)
 
-    def _choose(self, store, sums, seen):
+    def _choose(self, forms, store, sums, seen, n_read):
         """Choose members and their weights by the rule of `deploy`."""
-        net, game = self.net_, self.net_.penalty_
-        counted = None
+        net, counted = self.net_, None
         if self.deploy == "last" or seen is None:
             members, weights = [copy.deepcopy(net.module_)], np.ones(1)
             members[0].eval().requires_grad_(False)
@@ -236,24 +235,21 @@ class BoundedClassifier(NeuralClassifier):
             members = [store.network(i) for i in range(len(store))]
             weights = np.full(len(members), 1 / len(members))
         else:
-            found = _deployment.candidates(game, np.arange(len(store)), sums)
-            # Rounds read a part of the rows, and stored weights are rounded.
-            numbers = _deployment.shortlist(game, found)
             batches = net.get_iterator(seen, training=False)
-            counted = [net.sums_of(store.network(i), batches) for i in numbers]
-            counted = torch.stack(counted)
-            found = _deployment.candidates(game, numbers, counted)
-            if self.deploy == "best":
-                best = _deployment.best_iterate(found.objectives, found.violations)
-                weights = np.eye(len(found.numbers))[best]
-            else:
-                weights = _deployment.mix(game, found)
-            chosen = np.flatnonzero(weights)
-            members = [store.network(i) for i in found.numbers[chosen]]
-            weights = weights[chosen]
+            module = store.network(0)
+
+            def count(numbers):
+                each = [net.sums_of(store.put(i, module), batches) for i in numbers]
+                return torch.stack(each).cpu().double()
+
+            rule = _deployment.RULES[self.deploy]
+            numbers, weights, counted = _deployment.choose(
+                forms, rule, sums, n_read, count
+            )
+            members = [store.network(i) for i in numbers]
         net.members_ = members
         self.estimator_weights_ = weights
-        return None if counted is None else counted[chosen]
+        return counted
 
     def _nothing_bounded(self):
         self.multipliers_ = pd.DataFrame()
@@ -263,7 +259,7 @@ class BoundedClassifier(NeuralClassifier):
         self.violations_ = None
         self.is_feasible_ = True
 
-    def _measure(self, rows, seen, valid, counted, seed):
+    def _measure(self, forms, rows, seen, valid, counted, seed):
         """Count what the deployed classifier does, in expectation over its members."""
         net = self.net_
         parts = {"train": rows, "multiplier": seen, "holdout": valid}
@@ -278,17 +274,13 @@ class BoundedClassifier(NeuralClassifier):
             if found is None and part is not None:
                 batches = net.get_iterator(part, training=False)
                 found = [net.sums_of(m, batches) for m in net.members_]
-                found = known[name] = torch.stack(found)
+                found = known[name] = torch.stack(found).cpu().double()
                 if name == "train" and self.multiplier_data == "train":
                     known["multiplier"] = found
             if found is not None:
-                found = _deployment.expected_sums(
-                    found.cpu().double(), self.estimator_weights_
-                )
+                found = _deployment.expected_sums(found, self.estimator_weights_)
             sums[name] = found
-        game = copy.deepcopy(net.penalty_).cpu()
-        game.forms.double()
-        table = _deployment.violations(game, self._measures, sums, seed)
+        table = _deployment.violations(forms, self._measures, sums, seed)
         self.violations_ = table
         for name in ("train", "holdout"):
             worst = table.loc[name, "violation"].fillna(-np.inf).argmax()

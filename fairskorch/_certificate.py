@@ -48,11 +48,9 @@ def certify(net, weights, rows, counts, multipliers):
     fields, target = rows.take(torch.arange(len(rows)), dtype=torch.float64)
     criterion = copy.deepcopy(net.criterion_).cpu().double()
     game = copy.deepcopy(net.penalty_).cpu().double()
-    game.counts.copy_(counts.unsqueeze(-1))
-    multipliers = game.forms.balanced(multipliers)
-    slopes, rest = game.forms.effect(multipliers, game.levels, game.counts)
-    game.slopes = slopes.roll(-1, 0).flatten(0, 1) * len(rows)
-    game.rest = rest
+    game.refer_to(counts)
+    game.player.multipliers.copy_(game.forms.balanced(multipliers))
+    game.refresh()
     members = [copy.deepcopy(m).cpu().double() for m in net.members_]
 
     def task(module):

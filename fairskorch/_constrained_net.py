@@ -115,7 +115,7 @@ class ConstrainedNet(GroupPenaltyNet):
         if self.penalty_ is not None:
             self._game_batches = self.get_iterator(rows, training=False)
             self._scale = scale.to(self.device).unsqueeze(-1)
-            self._scale = self._scale.to(self.penalty_.counts.dtype)
+            self._scale = self._scale.to(self.penalty_.shares.dtype)
         self._n_steps = n_steps
         self._n_done = 0
         self._keeping = (first_kept, keep_every)
@@ -142,7 +142,7 @@ class ConstrainedNet(GroupPenaltyNet):
         self._forget_game()
         if not seen:
             return store, None, None
-        return store, torch.stack(seen).cpu(), torch.stack(paths).cpu()
+        return store, torch.stack(seen).cpu().double(), torch.stack(paths).cpu()
 
     def _forget_game(self):
         self._game_batches = self._store = self._balls = self._start = None
@@ -222,15 +222,18 @@ class RowSlopes:
     def __init__(self, batches, game):
         self.game = game
         groups = batches.fields.pop("groups")
-        self.cell = torch.add(batches.y, groups, alpha=game.n_classes)
+        cell = torch.add(batches.y, groups, alpha=game.n_classes)
+        # Unknown groups have code -1, and their slopes are the last.
+        self.cell = cell.remainder_(game.n_cells)
         self.batch_size = batches.batch_size
-        share = batches.fields.pop("importance", torch.ones(()))
-        self.share = (share / self.batch_size).to(game.slopes)
+        share = batches.fields.pop("importance", torch.ones(1))
+        self.share = (share / self.batch_size).to(game.slopes).unsqueeze(1)
         # In one place, where a captured step finds them.
-        self.slopes = game.slopes.new_zeros(len(self.cell))
+        self.slopes = game.slopes.new_zeros(len(cell), 2)
         batches.fields["slopes"] = self.slopes
         self.refresh()
 
     def refresh(self):
         """Look them up again."""
-        torch.take(self.game.slopes, self.cell, out=self.slopes).mul_(self.share)
+        charges = self.game.charges()
+        torch.index_select(charges, 0, self.cell, out=self.slopes).mul_(self.share)

@@ -9,11 +9,8 @@ import torch
 from fairskorch._mixtures import best_iterate, shrink
 from fairskorch.constraints._measures import excess_of, interval_of, value_of
 
-#: Candidates that are counted on all rows where rounds read a part of them.
+#: Networks that are counted on all rows at most, unless more are members at first.
 CANDIDATES = 6
-
-#: How much tighter bounds are for some of the candidates.
-MARGINS = (0.0, 0.02)
 
 #: Violations up to this are no matter: less than what a few rows make.
 FEASIBLE = 1e-3
@@ -24,8 +21,6 @@ class Candidates(NamedTuple):
 
     Attributes
     ----------
-    numbers : ndarray of int
-        Places in the store.
     objectives : ndarray of shape (n,)
         Weighted share of wrong predictions.
     offsets : ndarray of shape (n, n_forms)
@@ -34,43 +29,36 @@ class Candidates(NamedTuple):
         Largest form, each by the root of its share.
     """
 
-    numbers: np.ndarray
     objectives: np.ndarray
     offsets: np.ndarray
     violations: np.ndarray
 
 
-def candidates(game, numbers, sums):
+def candidates(forms, sums):
     """Judge networks by what `ConstraintGame.sums` returned for each.
 
     Parameters
     ----------
-    game : ConstraintGame
-    numbers : ndarray of int
+    forms : Forms
     sums : Tensor of shape (n, 1 + n_groups, n_classes, n_sums)
 
     Returns
     -------
     candidates : Candidates
     """
-    forms = game.forms
-    sums = sums.to(forms.constants.device)
-    rates = forms.rates(game.counted(sums))
+    rates = forms.rates(sums[..., : 1 + forms.columns.n_values])
     offsets = forms.offsets(rates)
     levels = forms.free_levels(offsets)
-    for numbers_, owed in _owed(forms, offsets):
-        levels[:, numbers_] = owed
-        slack = torch.isin(forms.levels, numbers_) & (forms.slopes != 0)
+    for numbers, owed in _owed(forms, offsets):
+        levels[:, numbers] = owed
+        slack = torch.isin(forms.levels, numbers) & (forms.slopes != 0)
         offsets = offsets + slack * forms.slopes * levels[:, forms.levels]
-        levels[:, numbers_] = 0
+        levels[:, numbers] = 0
     weight, wrong = sums[..., -2].sum((-2, -1)), sums[..., -1].sum((-2, -1))
     # What a rare cell is left by tells less.
     values = forms.values(offsets, levels) * forms.shares.sqrt()
     return Candidates(
-        np.asarray(numbers),
-        (wrong / weight).cpu().numpy(),
-        offsets.cpu().numpy(),
-        values.amax(-1).cpu().numpy(),
+        (wrong / weight).numpy(), offsets.numpy(), values.amax(-1).numpy()
     )
 
 
@@ -93,27 +81,87 @@ def _owed(forms, offsets):
         yield getattr(forms, f"slack_levels_{i}"), (logs + high).clamp_max(0).exp()
 
 
-def mix(game, found, margin=0.0):
+def mixture(forms, found):
     """Return the weights of the least wrong mixture that keeps all bounds."""
-    forms = game.forms
-    slopes = (forms.slopes * forms.free[forms.levels]).cpu().numpy()
     return shrink(
         found.objectives,
-        found.offsets + margin,
-        forms.levels.cpu().numpy(),
-        slopes,
+        found.offsets,
+        forms.levels.numpy(),
+        (forms.slopes * forms.free[forms.levels]).numpy(),
         forms.n_levels,
         forms.shares.sqrt().cpu().numpy(),
     )
 
 
-def shortlist(game, found):
-    """Return the places in the store of those that may be members in the end."""
-    chosen = [best_iterate(found.objectives, found.violations)]
-    chosen.append(int(found.violations.argmin()))
-    for margin in MARGINS:
-        chosen += np.flatnonzero(mix(game, found, margin)).tolist()
-    return found.numbers[list(dict.fromkeys(chosen))[:CANDIDATES]]
+def best(forms, found):
+    """Return a weight of 1 for the network whose worse rank is the best."""
+    chosen = best_iterate(found.objectives, found.violations)
+    return np.eye(len(found.objectives))[chosen]
+
+
+#: What weights the members get, by the name of `deploy`.
+RULES = {"mixture": mixture, "best": best}
+
+
+def choose(forms, rule, sums, n_rows, count):
+    """Choose members, all of them counted on all rows.
+
+    Rounds read a part of the rows, and stored weights are rounded: what they told of
+    a network holds until it is counted. Those that are chosen are, until the choice
+    among counted ones keeps its bounds as well and is no more wrong than by a standard
+    error of what rounds saw: to look further would be to chase noise.
+
+    Parameters
+    ----------
+    forms : Forms
+        On the CPU.
+    rule : callable
+        One of `RULES`.
+    sums : Tensor of shape (n, 1 + n_groups, n_classes, n_sums)
+        What rounds told of each network.
+    n_rows : int
+        Rows that a round read.
+    count : callable
+        Takes places of networks and returns their sums over all rows.
+
+    Returns
+    -------
+    numbers : ndarray of int
+        Places of the members.
+    weights : ndarray of float
+        Of each.
+    sums : Tensor
+        Of each, over all rows.
+    """
+    sums, counted = sums.clone(), []
+    while True:
+        found = candidates(forms, sums)
+        weights = rule(forms, found)
+        chosen = np.argsort(-weights, kind="stable")[: np.count_nonzero(weights)]
+        new = [i for i in chosen.tolist() if i not in counted]
+        if not new:
+            break
+        room = CANDIDATES - len(counted) if counted else len(new)
+        if counted:
+            wanted, weights = weights, np.zeros(len(sums))
+            weights[counted] = rule(forms, candidates(forms, sums[counted]))
+            if not room or _as_good(forms, found, weights, wanted, n_rows):
+                break
+        sums[new[:room]] = count(new[:room])
+        counted += new[:room]
+    numbers = np.flatnonzero(weights)
+    return numbers, weights[numbers], sums[numbers]
+
+
+def _as_good(forms, found, weights, wanted, n_rows):
+    """Tell whether a mixture is as good as one of which less is known."""
+    wrong, least = weights @ found.objectives, wanted @ found.objectives
+    left, less = (
+        float(forms.values(offsets, forms.free_levels(offsets)).max())
+        for offsets in torch.as_tensor(np.stack([weights, wanted]) @ found.offsets)
+    )
+    error = np.sqrt(least * (1 - least) / n_rows)
+    return wrong <= least + error and left <= max(less, 0) + FEASIBLE
 
 
 def expected_sums(sums, weights):
@@ -131,12 +179,13 @@ def expected_sums(sums, weights):
     return torch.tensordot(torch.as_tensor(weights, dtype=sums.dtype), sums, 1)
 
 
-def violations(game, measures, parts, random_state):
+def violations(forms, measures, parts, random_state):
     """Return what each constraint comes to on some parts of the rows.
 
     Parameters
     ----------
-    game : ConstraintGame
+    forms : Forms
+        On the CPU.
     measures : list of Measure
     parts : dict of str to Tensor or None
         Expected sums of each part, None where it has no row.
@@ -149,7 +198,7 @@ def violations(game, measures, parts, random_state):
         ``violation`` (above 0 where the bound is left) and the limits ``low`` and
         ``high`` of the violation.
     """
-    forms, n_values = game.forms, game.forms.columns.n_values
+    n_values = forms.columns.n_values
     rng = np.random.default_rng(random_state)
     rows = []
     for part, sums in parts.items():

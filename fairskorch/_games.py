@@ -52,22 +52,32 @@ class ConstraintGame(GroupPenalty):
         self.hard = hard
         self.plain = n_classes == 2 and not forms.columns.others
         self.metric = METRICS.get(forms.labels[0][0], "equalized_odds_difference")
-        counts = torch.as_tensor(counts, dtype=torch.float64).unsqueeze(-1)
-        self.register_buffer("counts", counts)
+        counts = torch.as_tensor(counts, dtype=torch.float64)
+        self.shape, self.n_cells = counts.shape, counts.numel()
+        self.register_buffer("shares", torch.empty(*counts.shape, 1).double())
+        self.register_buffer("bases", forms.bases_of(counts.unsqueeze(-1)))
         self.register_buffer("levels", torch.zeros_like(forms.free))
-        shape = (counts[..., 0].numel(), forms.columns.n_values)
+        shape = (self.n_cells, forms.columns.n_values)
         self.register_buffer("slopes", torch.zeros(shape))
-        self.register_buffer("rest", torch.zeros(()))
         self.register_buffer("weight", torch.ones(()))
+        self.register_buffer("opposed", torch.empty(2, 2))
+        self.refer_to(counts)
 
     def placed(self, device, dtype):
         """Go to a device; what a step reads takes its type, the game stays exact."""
         kind = torch.device(device)
         self.to(kind) if kind.type != "mps" else self.to(kind, torch.float32)
-        for name in ("slopes", "rest", "weight", "contrast"):
+        for name in ("slopes", "weight", "contrast"):
             setattr(self, name, getattr(self, name).to(dtype))
-        self._refresh()
+        self.opposed = torch.stack([-self.contrast, self.contrast], 1)
+        self.refresh()
         return self
+
+    def refer_to(self, counts):
+        """Take the rows that rates refer to: counts by group and class."""
+        shares = (counts / counts.sum()).unsqueeze(-1)
+        self.shares.copy_(shares)
+        self.bases.copy_(self.forms.bases_of(shares))
 
     def penalise(
         self,
@@ -87,7 +97,7 @@ class ConstraintGame(GroupPenalty):
         logits = as_columns(logits)
         values = self.soft_values(logits, target, loss, reference)
         slopes = self._slopes(target, groups, weight)
-        return (values * slopes).sum() / len(logits) + self.rest
+        return (values * slopes).sum() / len(logits) + self._rest()
 
     def lagrangian(
         self, task, logits, target, groups, weight=None, loss=None, reference=None
@@ -107,16 +117,20 @@ class ConstraintGame(GroupPenalty):
         Parameters
         ----------
         logits : Tensor of shape (n_samples, 2)
-        slopes : Tensor of shape (n_samples,)
-            Those of each row's cell, by the number of rows.
+        slopes : Tensor of shape (n_samples, 2)
+            `charges` of each row's cell, by the number of rows.
 
         Returns
         -------
         derivative : Tensor of shape (n_samples, 2)
         """
-        scores = torch.mv(logits.detach(), self.contrast).sigmoid_()
-        by_score = torch.ops.aten.sigmoid_backward(slopes, scores)
-        return torch.outer(by_score, self.contrast)
+        # Scores of both classes: the slope of a sigmoid is the same at either.
+        scores = torch.mm(logits.detach(), self.opposed).sigmoid_()
+        return torch.ops.aten.sigmoid_backward(slopes, scores)
+
+    def charges(self):
+        """Return the derivative by the slopes of two logits: (n_cells, 2)."""
+        return torch.outer(self.slopes[:, 0], self.contrast)
 
     def _slopes(self, target, groups, weight):
         # Unknown groups have code -1, and their slopes are the last.
@@ -134,7 +148,7 @@ class ConstraintGame(GroupPenalty):
         """
         if self.forms.n_groups:
             statistic = torch.nn.functional.pad(statistic, (0, 0, 0, 0, 1, 0))
-        offsets = self.forms.offsets(self.forms.rates(statistic.to(self.counts.dtype)))
+        offsets = self.forms.offsets(self.forms.rates(statistic.to(self.shares.dtype)))
         values = self.forms.values(offsets, self.levels)
         return (self.player.multipliers * values).sum(-1)
 
@@ -195,15 +209,18 @@ class ConstraintGame(GroupPenalty):
         wrong = weight * (logits.argmax(1) != target).unsqueeze(1)
         ones = torch.ones_like(weight)
         rows = torch.cat([ones, values, values.square(), weight, wrong], 1)
-        total = rows.new_zeros(self.counts.numel(), rows.shape[1])
+        total = rows.new_zeros(self.n_cells, rows.shape[1])
         total.index_add_(0, cell, rows)
-        return total.view(*self.counts.shape[:2], -1)
+        return total.view(*self.shape, -1)
 
     def _counted(self, logits, cell):
         """Return `sums` of two classes from counts of predictions alone."""
         said = logits[:, 1] > logits[:, 0]
-        table = torch.bincount(2 * cell + said, minlength=2 * self.counts.numel())
-        table = table.to(self.counts.dtype).view(*self.counts.shape[:2], 2)
+        # No bincount: on CUDA it reads the largest number and waits for it.
+        table = self.shares.new_zeros(2 * self.n_cells)
+        each = table.new_ones(1).expand(len(cell))
+        table = table.index_add_(0, torch.add(said, cell, alpha=2), each)
+        table = table.view(*self.shape, 2)
         count, second = table.sum(-1), table[..., 1]
         wrong = torch.stack([second[:, 0], table[:, 1, 0]], 1)
         return torch.stack([count, second, second, count, wrong], -1)
@@ -227,14 +244,17 @@ class ConstraintGame(GroupPenalty):
         levels = forms.slack_levels(levels, self.player.multipliers)
         self.levels.copy_(levels)
         self.player.move(forms, forms.values(offsets, levels) * forms.shares)
-        self._refresh()
+        self.refresh()
 
-    def _refresh(self):
-        slopes, rest = self.forms.effect(
-            self.player.multipliers, self.levels, self.counts
-        )
-        # Batches give means, and the derivative is by sums over all rows.
-        slopes = slopes.roll(-1, 0).flatten(0, 1)
-        self.slopes.copy_(slopes * self.counts.sum())
-        self.rest.copy_(rest)
+    def refresh(self):
+        """Look up what multipliers charge for the values of each cell."""
+        effect = self.forms.effect(self.player.multipliers, self.bases)
+        self.slopes.copy_(effect[..., 1:].roll(-1, 0).flatten(0, 1))
         self.weight.copy_(self.player.objective)
+
+    def _rest(self):
+        """Return what the weighted forms hold beside the values of rows."""
+        multipliers, forms = self.player.multipliers, self.forms
+        counted = forms.effect(multipliers, self.bases)[..., :1] * self.shares
+        constant = multipliers * forms.values(forms.constants, self.levels)
+        return (counted.sum() + constant.sum()).to(self.slopes.dtype)

@@ -15,10 +15,11 @@ PRICE = 1e4
 
 
 class Snapshots:
-    """Weights and buffers of one network at several times, on the CPU.
+    """Weights and buffers of one network at several times, where it lies itself.
 
     Floats are kept as differences to the first state in half precision, each with
-    the scale of its largest: two bytes a number.
+    the scale of its largest: two bytes a number. None is moved off a device, as that
+    would wait for it in the midst of training.
 
     Parameters
     ----------
@@ -38,14 +39,18 @@ class Snapshots:
         module = _bare(module)
         difference = _vector(module) - self.first
         scale = difference.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-        self.differences.append((difference / scale).half().cpu())
+        self.differences.append((difference / scale).half())
         self.scales.append(scale)
         self.rest.append([b.clone() for b in _integers(module)])
 
     def network(self, i):
         """Return a network with the weights of one time, in eval mode."""
-        module = copy.deepcopy(self.module)
-        kept = self.differences[i].to(self.first.device).to(self.first.dtype)
+        module = copy.deepcopy(self.module).eval().requires_grad_(False)
+        return self.put(i, module)
+
+    def put(self, i, module):
+        """Give the weights of one time to a network of this kind, and return it."""
+        kept = self.differences[i].to(self.first.dtype)
         vector = torch.addcmul(self.first, kept, self.scales[i])
         start = 0
         with torch.no_grad():
@@ -55,7 +60,7 @@ class Snapshots:
                 start += tensor.numel()
             for tensor, value in zip(_integers(module), self.rest[i], strict=True):
                 tensor.copy_(value)
-        return module.eval().requires_grad_(False)
+        return module
 
 
 def _bare(module):
@@ -106,6 +111,8 @@ def shrink(objectives, offsets, levels=None, slopes=None, n_levels=0, precision=
         They sum to 1.
     """
     n, m = offsets.shape
+    if n == 1:
+        return np.ones(1)
     free = np.zeros((m, n_levels))
     if n_levels:
         free[np.arange(m), levels] = slopes

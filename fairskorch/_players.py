@@ -15,6 +15,9 @@ FLOOR = 1e-3
 #: Steps of the power method, which stops to matter long before.
 POWER_STEPS = 100
 
+#: Size up to which their matrix is cheaper than they are one after another.
+SMALL_MATRIX = 64
+
 #: Largest number of forms whose matrix is kept.
 MOST_FORMS = 4000
 
@@ -119,10 +122,12 @@ def stationary_distribution(matrix):
         By the power method, from equal shares.
     """
     shares = matrix.new_full(matrix.shape[:1], 1 / len(matrix))
-    for _ in range(POWER_STEPS):
-        shares = matrix @ shares
-        shares = shares / shares.sum()
-    return shares
+    if len(matrix) <= SMALL_MATRIX:
+        shares = torch.linalg.matrix_power(matrix, POWER_STEPS) @ shares
+    else:
+        for _ in range(POWER_STEPS):
+            shares = matrix @ shares
+    return shares / shares.sum()
 
 
 def swap_update(matrix, distribution, values, lr):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import linprog, minimize
 
-from fairskorch import FairConstrainedClassifier
+from fairskorch import FairConstrainedClassifier, _deployment
 from fairskorch._balls import project
 from fairskorch._games import ConstraintGame
 from fairskorch._mixtures import Snapshots, best_iterate, draws, row_hashes, shrink
@@ -140,7 +140,7 @@ def test_the_step_is_the_gradient_of_the_weighted_forms(n_classes, weighted):
         3, n_classes, forms=forms, player=player, counts=counts, slope=1.5, hard=True
     ).placed("cpu", torch.float64)
     game.player.multipliers.copy_(torch.rand(forms.n_forms, generator=rng))
-    game._refresh()
+    game.refresh()
     logits = torch.randn(n, n_classes, generator=rng, dtype=torch.float64)
     logits.requires_grad_()
     weight = torch.rand(n, generator=rng, dtype=torch.float64) if weighted else None
@@ -268,6 +268,83 @@ def test_the_best_iterate_has_the_least_of_its_worse_ranks():
     violations = np.array([0.5, 0.1, -0.2, -0.3])
     assert best_iterate(objectives, violations) == 1
     assert best_iterate(np.array([0.3, 0.2]), np.array([-1.0, -0.5])) == 1
+
+
+def networks_on_two_groups(gaps, wrong):
+    """Return sums of networks whose selection rates differ between groups by gaps."""
+    sums = torch.zeros(len(gaps), 3, 2, 5, dtype=torch.float64)
+    sums[:, 1:, :, 0] = sums[:, 1:, :, 3] = 100
+    sums[:, 1:, :, 1] = 50
+    sums[:, 2, :, 1] += 100 * torch.tensor(gaps, dtype=torch.float64).unsqueeze(1)
+    sums[:, 1:, :, 4] = 100 * torch.tensor(wrong).view(-1, 1, 1)
+    return sums
+
+
+@pytest.mark.parametrize(
+    ("seen", "true", "counts", "members"),
+    [
+        # What rounds saw is so: the two members are counted, and nothing else.
+        ([0.0, 0.2, 0.3, 0.4], [0.0, 0.2, 0.3, 0.4], 2, [0, 2]),
+        # The third looked fair and is not.
+        ([0.0, 0.2, 0.05, 0.3], [0.0, 0.2, 0.4, 0.3], 3, [0, 3]),
+        # None keeps the bound, and each is worse than what was seen of the next.
+        ([0.2, 0.3, 0.4, 0.5], [0.7, 0.7, 0.6, 0.55], 4, [3]),
+    ],
+)
+def test_members_are_counted_before_they_are_members(seen, true, counts, members):
+    forms = build([(ALIASES["dp"], 0.1)], [[0, 0], [100, 100], [100, 100]])
+    wrong = [0.3, 0.25, 0.1, 0.12]
+    whole, asked = networks_on_two_groups(true, wrong), []
+
+    def count(numbers):
+        asked.extend(numbers)
+        return whole[numbers]
+
+    rule = _deployment.RULES["mixture"]
+    looked = networks_on_two_groups(seen, wrong)
+    numbers, weights, sums = _deployment.choose(forms, rule, looked, 1000, count)
+    assert numbers.tolist() == members
+    assert len(asked) == len(set(asked)) == counts
+    assert torch.equal(sums, whole[members])
+    reached = max(0.1, min(true))
+    assert weights @ np.asarray(true)[members] == pytest.approx(reached)
+    assert weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("n_rows", "member"), [(1000, 0), (10**6, 1)])
+def test_a_network_that_may_be_better_is_looked_at_where_rounds_can_tell(
+    n_rows, member
+):
+    forms = build([(ALIASES["dp"], 0.1)], [[0, 0], [100, 100], [100, 100]])
+    looked = networks_on_two_groups([0.0, 0.0], [0.2, 0.205])
+    whole, asked = networks_on_two_groups([0.0, 0.0], [0.21, 0.205]), []
+
+    def count(numbers):
+        asked.extend(numbers)
+        return whole[numbers]
+
+    for rule in _deployment.RULES.values():
+        asked.clear()
+        numbers, _, _ = _deployment.choose(forms, rule, looked, n_rows, count)
+        assert numbers.tolist() == [member]
+        assert asked == [0, 1][: member + 1]
+
+
+def test_no_more_networks_are_counted_than_is_worth_it():
+    forms = build([(ALIASES["dp"], 0.1)], [[0, 0], [100, 100], [100, 100]])
+    looked = networks_on_two_groups([0.05] * 20, np.linspace(0.1, 0.3, 20).tolist())
+    whole, asked = networks_on_two_groups([0.4] * 20, [0.2] * 20), []
+
+    def count(numbers):
+        asked.extend(numbers)
+        return whole[numbers]
+
+    for rule in _deployment.RULES.values():
+        asked.clear()
+        numbers, weights, _ = _deployment.choose(forms, rule, looked, 1000, count)
+        assert len(asked) == _deployment.CANDIDATES
+        assert set(numbers) <= set(asked)
+        assert weights.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("make", [lambda: MLP(4, 2), lambda: SmallResNet(3, 2, 4)])

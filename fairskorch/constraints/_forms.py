@@ -291,7 +291,7 @@ class Forms(nn.Module):
 
     def values(self, offsets, levels):
         """Return the forms at some levels: at most 0 where they are kept."""
-        return offsets + self.slopes * levels[..., self.levels]
+        return torch.addcmul(offsets, self.slopes, levels[..., self.levels])
 
     def balanced(self, multipliers):
         """Project onto multipliers that no free level can gain from.
@@ -356,24 +356,21 @@ class Forms(nn.Module):
             levels = levels.index_copy(0, numbers, (high - price).clamp_max(0).exp())
         return levels
 
-    def effect(self, multipliers, levels, statistic):
-        """Return the Lagrangian's derivative by the sums of every cell, and its rest.
+    def effect(self, multipliers, bases):
+        """Return the derivative of the weighted forms by the statistic.
 
         Parameters
         ----------
         multipliers : Tensor of shape (n_forms,)
-        levels : Tensor of shape (n_levels,)
-        statistic : Tensor of shape (1 + n_groups, n_classes, 1)
-            Counts of the rows that rates refer to.
+        bases : Tensor of shape (n_places, n_rates)
+            `bases_of` the rows that rates refer to.
 
         Returns
         -------
-        effect : Tensor of shape (1 + n_groups, n_classes, n_values)
-        rest : scalar Tensor
-            With it the forms weighted by `multipliers` sum to
-            ``rest + (effect * sums).sum()``.
+        effect : Tensor of shape (1 + n_groups, n_classes, 1 + n_values)
+            By counts and sums; with it the forms weighted by `multipliers` sum to
+            ``(effect * statistic).sum()`` and what they are without any row.
         """
-        bases = self.bases_of(statistic)
         by_rate = torch.zeros_like(bases).flatten()
         share = self.factors * multipliers.unsqueeze(1)
         by_rate = by_rate.index_add(0, self.places.flatten(), share.flatten())
@@ -382,10 +379,7 @@ class Forms(nn.Module):
         *_, known, everyone = (by_place := by_rate @ self.weights.flatten(1)).unbind(0)
         groups = by_place[: self.n_groups] + known + everyone
         cells = torch.cat([everyone.unsqueeze(0), groups])
-        cells = cells.view(1 + self.n_groups, *self.weights.shape[1:])
-        rest = (cells[..., :1] * statistic).sum()
-        rest = rest + (multipliers * self.values(self.constants, levels)).sum()
-        return cells[..., 1:], rest
+        return cells.view(1 + self.n_groups, *self.weights.shape[1:])
 
 
 def _shares(parts, builder):
