@@ -13,7 +13,7 @@ from fairskorch.sampling import EpochSampler
 logger = logging.getLogger(__name__)
 
 #: Bytes of numbers in a batch that gets no gradient: what a processor keeps at hand.
-EVALUATION_BYTES = {"cpu": 2**20, "cuda": 2**26, "mps": 2**24}
+EVALUATION_BYTES = {"cpu": 2**19, "cuda": 2**26, "mps": 2**24}
 
 
 class RowsOfNet:
