@@ -22,6 +22,7 @@ from fairskorch.exceptions import (
     ConstantPredictionWarning,
     InfeasibleConstraintWarning,
 )
+from fairskorch.monitor import cell_sample
 from fairskorch.sampling import EpochSampler
 
 #: Rounds of the game in an epoch.
@@ -191,7 +192,11 @@ class BoundedClassifier(NeuralClassifier):
             self._game_parts = self._build_game(rows, seen)
             forms = self._game_parts["forms"]
             part, scale = rows_of_round(
-                self.multiplier_rows, len(rows), seen, *self._sizes
+                self.multiplier_rows,
+                len(rows),
+                seen,
+                *self._sizes,
+                self._read_anyway(rows, valid),
             )
         net = _building.build_net(self, self.max_epochs, n_batches, ConstrainedNet)
         del self._game_parts
@@ -224,6 +229,14 @@ class BoundedClassifier(NeuralClassifier):
         else:
             self.multipliers_ = pd.DataFrame(paths.numpy(), columns=forms.labels)
             self._measure(forms, rows, seen, valid, counted, seed)
+
+    def _read_anyway(self, rows, valid):
+        """Return training rows that multipliers move on and the monitor looks at."""
+        if self.multiplier_data != "train" or self.monitor != "sample":
+            return None
+        if valid is None or len(valid) >= len(rows):
+            return None
+        return cell_sample(rows.y, rows.groups, len(valid))
 
     def _choose(self, forms, store, sums, seen, n_read):
         """Choose members and their weights by the rule of `deploy`."""

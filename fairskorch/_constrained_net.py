@@ -5,7 +5,9 @@ import torch
 from fairskorch._balls import balls_of, project
 from fairskorch._mixtures import Snapshots
 from fairskorch._penalised_loss import DTYPES
+from fairskorch._shared_pass import SharedPass
 from fairskorch.batches import Batches
+from fairskorch.monitor import FairnessMonitor
 from fairskorch.nets import GroupPenaltyNet
 
 
@@ -35,7 +37,7 @@ class ConstrainedNet(GroupPenaltyNet):
         "members_",
     ]
 
-    _game_batches = _store = _balls = _start = _scale = _rows = None
+    _game_batches = _store = _balls = _start = _scale = _rows = _shared = None
 
     def __init__(
         self, module, *args, rounds=2, radius=None, radius_scope="network", **kwargs
@@ -111,7 +113,7 @@ class ConstrainedNet(GroupPenaltyNet):
         first_kept, keep_every : int
             Round from which on weights are kept, and after how many again.
         """
-        self._game_batches = None
+        self._game_batches = self._shared = None
         if self.penalty_ is not None:
             self._game_batches = self.get_iterator(rows, training=False)
             self._scale = scale.to(self.device).unsqueeze(-1)
@@ -146,11 +148,12 @@ class ConstrainedNet(GroupPenaltyNet):
 
     def _forget_game(self):
         self._game_batches = self._store = self._balls = self._start = None
-        self._rows = None
+        self._rows = self._shared = None
         self._seen, self._paths = [], []
 
     def __getstate__(self):
-        game = ("_game_batches", "_store", "_balls", "_start", "_scale", "_rows")
+        game = ("_game_batches", "_store", "_balls", "_start", "_scale")
+        game = (*game, "_rows", "_shared")
         return {**super().__getstate__(), **dict.fromkeys(game)}
 
     @torch.no_grad()
@@ -171,9 +174,14 @@ class ConstrainedNet(GroupPenaltyNet):
         if self._n_done * self.rounds // self._n_steps > before:
             self._play_round()
 
+    @torch.no_grad()
     def _play_round(self):
         self._set_training(False)
-        sums = self.sums_of(self.module_, self._game_batches, self.penalty_.hard)
+        monitor = self._reads_next()
+        if monitor is None:
+            sums = self.sums_of(self.module_, self._game_batches, self.penalty_.hard)
+        else:
+            sums = self._sums_shared(monitor.parts_)
         sums = sums * self._scale
         n_played, (first, every) = len(self._paths), self._keeping
         if n_played >= first and (n_played - first) % every == 0:
@@ -191,12 +199,35 @@ class ConstrainedNet(GroupPenaltyNet):
         total = 0
         for fields, target in batches:
             logits = self.infer_with(module, fields)
-            loss = None
-            if "loss" in self.penalty_.forms.columns.others:
-                loss = self.criterion_(logits, target)
-                loss = loss if loss.ndim else None
-            total = total + self.penalty_.sums(logits, target, fields, loss, hard)
+            total = total + self._sums(logits, target, fields, hard)
         return total
+
+    def _sums(self, logits, target, fields, hard):
+        loss = None
+        if "loss" in self.penalty_.forms.columns.others:
+            loss = self.criterion_(logits, target)
+            loss = loss if loss.ndim else None
+        return self.penalty_.sums(logits, target, fields, loss, hard)
+
+    def _reads_next(self):
+        """Return the monitor if it is the next to see the weights, as they are now."""
+        is_last = self._n_done % self._n_steps == 0
+        if not is_last or self._average is not None or self._has_step_hooks():
+            return None
+        found = [c for _, c in self.callbacks_ if isinstance(c, FairnessMonitor)]
+        batches = self._game_batches
+        if not found or not isinstance(batches, Batches):
+            return None
+        (rows, *others) = found[0].parts_.rows
+        return None if others or rows.source is not batches.rows.source else found[0]
+
+    def _sums_shared(self, watched):
+        """Read the rows of a round together with those that the monitor looks at."""
+        batches = self._game_batches
+        if self._shared is None:
+            self._shared = SharedPass(self, [batches.rows, *watched.rows])
+        logits, watched.given = self._shared.outputs(self)
+        return self._sums(logits, batches.y, batches.fields, self.penalty_.hard)
 
     def on_epoch_end(self, net, **kwargs):
         """Record what the multipliers are and what they saw last."""

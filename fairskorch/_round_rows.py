@@ -25,7 +25,7 @@ def cell_counts(rows, n_groups, n_classes):
     return counts.view(1 + n_groups, n_classes).double()
 
 
-def rows_of_round(limit, n_train, seen, n_groups, n_classes):
+def rows_of_round(limit, n_train, seen, n_groups, n_classes, first=None):
     """Return rows that a round reads, small cells whole, and what each stands for.
 
     Parameters
@@ -37,6 +37,9 @@ def rows_of_round(limit, n_train, seen, n_groups, n_classes):
     seen : GroupedRows
         Those that multipliers move on.
     n_groups, n_classes : int
+    first : Tensor of int64, optional
+        Rows to take before others of their cells, as they are read anyway: drawn
+        without a look at X, so that the part stands for its cells all the same.
 
     Returns
     -------
@@ -52,6 +55,10 @@ def rows_of_round(limit, n_train, seen, n_groups, n_classes):
     cell = _cells(seen, n_groups, n_classes)
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(seen), generator=generator)
+    read = torch.zeros(len(seen), dtype=torch.bool)
+    if first is not None:
+        read[first] = True
+    order = torch.cat([order[read[order]], order[~read[order]]])
     order = order[torch.argsort(cell[order], stable=True)]
     place = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[cell[order]]
     part = seen.subset(order[place < _cap(sizes.numpy(), limit)].sort().values)

@@ -57,10 +57,13 @@ class FairnessMonitor(Callback):
     def __getstate__(self):
         return {**vars(self), "parts_": None}
 
-    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Read all parts and record what they say."""
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Choose the rows that are read, once."""
         if self.parts_ is None:
             self.parts_ = self._parts(net, dataset_train, dataset_valid)
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Read all parts and record what they say."""
         found = dict(
             zip(
                 self.parts_.names, evaluate(net, self.parts_, self.metrics), strict=True
@@ -141,7 +144,17 @@ class Parts:
         Number of groups in all rows; 0 where none is known.
     n_codes : dict of str to int
         The same for each further attribute of the rows.
+
+    Attributes
+    ----------
+    rows : list of GroupedRows
+        The parts, one after another in a single one where they share their data.
+    given : Tensor or None
+        Outputs of the net as it is now, from who had to read the rows for a purpose of
+        its own; the next evaluation takes them.
     """
+
+    given = None
 
     def __init__(self, net, parts, n_groups, n_codes):
         self.names, parts = list(parts), list(parts.values())
@@ -152,6 +165,7 @@ class Parts:
             for part in others:
                 first = first.followed_by(part)
             parts = [first]
+        self.rows = parts
         self.batches = [net.get_iterator(part, training=False) for part in parts]
         self.target = torch.cat([batches.y for batches in self.batches])
         self.groups = torch.cat([batches.fields["groups"] for batches in self.batches])
@@ -161,6 +175,13 @@ class Parts:
             codes = torch.cat([part.attributes[name] for part in parts])
             codes = codes.to(self.groups.device)
             self.groupings[f"_by_{name}"] = self._cells(codes, n), n
+
+    def outputs(self, net):
+        """Return the outputs of a net in eval mode for all rows, given or read."""
+        given, self.given = self.given, None
+        if given is not None:
+            return given
+        return torch.cat([net.infer(f) for batches in self.batches for f, _ in batches])
 
     def _cells(self, codes, n_groups):
         # Accuracy needs no group: rows of unknown group are counted in a spare one.
@@ -193,7 +214,7 @@ def evaluate(net, parts, metrics=()):
     """
     penalty, n_parts = net.penalty_, len(parts.sizes)
     net._set_training(False)
-    logits = torch.cat([net.infer(f) for batches in parts.batches for f, _ in batches])
+    logits = parts.outputs(net)
     # Rows count alike here, whatever weight they had in training.
     loss = net.criterion_(logits, parts.target)
     values = [_part_means(net, parts, logits, loss)]

@@ -71,8 +71,10 @@ ARROWS = {
     "_mixtures": {"torch", "numpy", "scipy"},
     "_games": {"torch", "penalties", "rates"},
     "_balls": {"torch", "rates"},
+    "_shared_pass": {"torch", "numpy"},
     "_constrained_net": {
-        *("torch", "_balls", "_mixtures", "_penalised_loss", "batches", "nets"),
+        *("torch", "_balls", "_mixtures", "_penalised_loss", "_shared_pass", "batches"),
+        *("monitor", "nets"),
     },
     "_round_rows": {"torch", "numpy"},
     "_deployment": {"torch", "numpy", "pandas", "_mixtures", "constraints"},
@@ -80,7 +82,7 @@ ARROWS = {
     "_bounded": {
         *("torch", "numpy", "pandas", "_building", "_constrained_net", "_deployment"),
         *("_games", "_marks", "_neural", "_players", "_preparation", "_round_rows"),
-        *("_validation", "constraints", "exceptions", "sampling"),
+        *("_validation", "constraints", "exceptions", "monitor", "sampling"),
     },
     "_answers": {
         *("torch", "numpy", "sklearn", "matplotlib", "_certificate", "_mixtures"),
@@ -211,7 +213,7 @@ def test_scikit_learns_private_names_are_imported_in_one_room(path):
     [
         *(("nets", 1), ("penalties", 0), ("rates", 0), ("batches", 0)),
         *(("_games", 0), ("_players", 0), ("constraints", 0)),
-        *(("_constrained_net", 0), ("_balls", 0), ("monitor", 0)),
+        *(("_constrained_net", 0), ("_balls", 0), ("_shared_pass", 0), ("monitor", 0)),
     ],
 )
 def test_no_value_is_read_from_the_device_in_a_step(name, times):

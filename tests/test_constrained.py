@@ -20,6 +20,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, f1_score
 from sklearn.model_selection import PredefinedSplit
+from skorch.callbacks import Callback
 
 from fairskorch import FairConstrainedClassifier, FairNeuralClassifier
 from fairskorch.batches import GroupedRows
@@ -447,6 +448,33 @@ def test_a_round_reads_small_cells_whole_and_weighs_the_others(rows):
     assert difference < 0.5 * whole.multipliers_.iloc[0].max()
 
 
+@pytest.mark.parametrize("monitor", ["sample", "all"])
+def test_rows_that_two_look_at_are_read_once_and_tell_both_the_same(monitor, rows):
+    X, y, groups = rows
+    read = []
+
+    class Counting(MLP):
+        def forward(self, X):
+            if not self.training:
+                read.append(len(X))
+            return super().forward(X)
+
+    class Watch(Callback):
+        def on_batch_end(self, net, **kwargs):
+            """Who looks into steps may change weights: nothing is handed on."""
+
+    common = {"deploy": "last", "bound": 0.02, "rounds": 1, "monitor": monitor}
+    fits = []
+    for callbacks in (None, [Watch()]):
+        clf = quick(module=Counting, **common, callbacks=callbacks).fit(X, y, groups)
+        fits.append((clf.history_.drop(columns="seconds"), sum(read)))
+        read.clear()
+    (history, n_read), (expected, _) = fits
+    pd.testing.assert_frame_equal(history, expected[history.columns], rtol=1e-5)
+    # All rows once in each of 6 epochs and once in the end, and two before.
+    assert n_read == 7 * len(X) + 2
+
+
 def test_unknown_groups_count_in_the_task_alone(rows):
     X, y, groups = rows
     some = groups.astype(object)
@@ -645,8 +673,6 @@ def test_datasets_and_hooks_train_as_arrays_do(rows):
 
         def __getitem__(self, i):
             return torch.as_tensor(X[i]), int(y[i]), str(groups[i])
-
-    from skorch.callbacks import Callback
 
     class Watch(Callback):
         def on_batch_end(self, net, **kwargs):
