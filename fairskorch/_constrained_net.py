@@ -117,7 +117,7 @@ class ConstrainedNet(GroupPenaltyNet):
         if self.penalty_ is not None:
             self._game_batches = self.get_iterator(rows, training=False)
             self._scale = scale.to(self.device).unsqueeze(-1)
-            self._scale = self._scale.to(self.penalty_.shares.dtype)
+            self._scale = self._scale.to(self.penalty_.masses.dtype)
         self._n_steps = n_steps
         self._n_done = 0
         self._keeping = (first_kept, keep_every)

@@ -89,7 +89,7 @@ def mixture(forms, found):
         forms.levels.numpy(),
         (forms.slopes * forms.free[forms.levels]).numpy(),
         forms.n_levels,
-        forms.shares.sqrt().cpu().numpy(),
+        forms.shares.sqrt().numpy(),
     )
 
 
@@ -156,8 +156,9 @@ def choose(forms, rule, sums, n_rows, count):
 def _as_good(forms, found, weights, wanted, n_rows):
     """Tell whether a mixture is as good as one of which less is known."""
     wrong, least = weights @ found.objectives, wanted @ found.objectives
+    weight = forms.shares.sqrt()
     left, less = (
-        float(forms.values(offsets, forms.free_levels(offsets)).max())
+        float((forms.values(offsets, forms.free_levels(offsets)) * weight).max())
         for offsets in torch.as_tensor(np.stack([weights, wanted]) @ found.offsets)
     )
     error = np.sqrt(least * (1 - least) / n_rows)

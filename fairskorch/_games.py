@@ -54,7 +54,7 @@ class ConstraintGame(GroupPenalty):
         self.metric = METRICS.get(forms.labels[0][0], "equalized_odds_difference")
         counts = torch.as_tensor(counts, dtype=torch.float64)
         self.shape, self.n_cells = counts.shape, counts.numel()
-        self.register_buffer("shares", torch.empty(*counts.shape, 1).double())
+        self.register_buffer("masses", torch.empty(*counts.shape, 1).double())
         self.register_buffer("bases", forms.bases_of(counts.unsqueeze(-1)))
         self.register_buffer("levels", torch.zeros_like(forms.free))
         shape = (self.n_cells, forms.columns.n_values)
@@ -76,7 +76,7 @@ class ConstraintGame(GroupPenalty):
     def refer_to(self, counts):
         """Take the rows that rates refer to: counts by group and class."""
         shares = (counts / counts.sum()).unsqueeze(-1)
-        self.shares.copy_(shares)
+        self.masses.copy_(shares)
         self.bases.copy_(self.forms.bases_of(shares))
 
     def penalise(
@@ -148,7 +148,7 @@ class ConstraintGame(GroupPenalty):
         """
         if self.forms.n_groups:
             statistic = torch.nn.functional.pad(statistic, (0, 0, 0, 0, 1, 0))
-        offsets = self.forms.offsets(self.forms.rates(statistic.to(self.shares.dtype)))
+        offsets = self.forms.offsets(self.forms.rates(statistic.to(self.masses.dtype)))
         values = self.forms.values(offsets, self.levels)
         return (self.player.multipliers * values).sum(-1)
 
@@ -217,7 +217,7 @@ class ConstraintGame(GroupPenalty):
         """Return `sums` of two classes from counts of predictions alone."""
         said = logits[:, 1] > logits[:, 0]
         # No bincount: on CUDA it reads the largest number and waits for it.
-        table = self.shares.new_zeros(2 * self.n_cells)
+        table = self.masses.new_zeros(2 * self.n_cells)
         each = table.new_ones(1).expand(len(cell))
         table = table.index_add_(0, torch.add(said, cell, alpha=2), each)
         table = table.view(*self.shape, 2)
@@ -255,6 +255,6 @@ class ConstraintGame(GroupPenalty):
     def _rest(self):
         """Return what the weighted forms hold beside the values of rows."""
         multipliers, forms = self.player.multipliers, self.forms
-        counted = forms.effect(multipliers, self.bases)[..., :1] * self.shares
+        counted = forms.effect(multipliers, self.bases)[..., :1] * self.masses
         constant = multipliers * forms.values(forms.constants, self.levels)
         return (counted.sum() + constant.sum()).to(self.slopes.dtype)
