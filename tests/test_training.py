@@ -168,7 +168,7 @@ def test_rates_refer_to_the_training_rows_whatever_is_drawn(alias, sampler, tabl
             for fields, target in batches:
                 logits = net.infer(fields)
                 total = total + net.penalty_.statistic(
-                    logits, target, fields["groups"], fields["importance"]
+                    logits, target, fields["groups"], fields.get("importance")
                 )
         fields, target = rows.take(torch.arange(400))
         expected = net.penalty_(net.infer(fields), target, fields["groups"])
