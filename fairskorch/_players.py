@@ -27,8 +27,9 @@ class LagrangianPlayer(nn.Module):
 
     .. math:: \lambda_{t+1} = \Pi\big(\lambda_t + \eta\, g(\theta_t)\big)
 
-    with :math:`\Pi` the projection onto multipliers that are at least 0 and leave no
-    free level a gain, then scaled down to the cap on their sum where there is one.
+    with g the forms times the shares of `Forms`, and :math:`\Pi` the projection onto
+    multipliers that are at least 0 and leave no free level a gain, then scaled down to
+    the cap on their sum where there is one.
     What the network is given is :math:`\Pi(\lambda_{t+1} + \kappa\, g(\theta_t))`: the
     part in proportion to the violation damps the swings of the pure sum.
 
