@@ -8,19 +8,17 @@ number of draws or epochs at once.
 """
 
 from fairskorch.metrics._counts import METRICS, from_counts
-from fairskorch.metrics._functions import (
+from fairskorch.metrics._differences import (
     accuracy_difference,
     average_odds_difference,
     demographic_parity_difference,
-    demographic_parity_ratio,
     equal_opportunity_difference,
     equalized_odds_difference,
-    equalized_odds_ratio,
-    worst_cell_accuracy,
-    worst_group_accuracy,
 )
+from fairskorch.metrics._ratios import demographic_parity_ratio, equalized_odds_ratio
 from fairskorch.metrics._scorer import fairness_scorer
 from fairskorch.metrics._table import group_metrics
+from fairskorch.metrics._worst import worst_cell_accuracy, worst_group_accuracy
 
 __all__ = [
     "METRICS",

@@ -5,10 +5,17 @@ import inspect
 import sklearn
 from sklearn.metrics import make_scorer
 
-from fairskorch.metrics import _functions
+from fairskorch.metrics import _differences, _ratios, _worst
 from fairskorch.metrics._counts import METRICS, lookup
 
 __all__ = ["fairness_scorer"]
+
+#: The functions that a scorer can be made of, by name.
+FUNCTIONS = {
+    name: getattr(module, name)
+    for module in (_differences, _ratios, _worst)
+    for name in module.__all__
+}
 
 
 class _GroupScore:
@@ -27,7 +34,7 @@ class _GroupScore:
                 f"by hand: {self.__name__}(y, estimator.predict(X), "
                 "sensitive_features=groups)."
             )
-        metric = getattr(_functions, self.__name__)
+        metric = FUNCTIONS[self.__name__]
         return metric(y_true, y_pred, sensitive_features=sensitive_features, **kwargs)
 
 
@@ -92,7 +99,7 @@ def fairness_scorer(name, **kwargs):
     """
     scorable = {key: m for key, m in METRICS.items() if m.compare != "overall"}
     metric = lookup(name, scorable, "metric of fairness_scorer")
-    allowed = list(inspect.signature(getattr(_functions, name)).parameters)[3:]
+    allowed = list(inspect.signature(FUNCTIONS[name]).parameters)[3:]
     unknown = sorted(set(kwargs) - set(allowed) | set(kwargs) & {"sample_weight"})
     if unknown:
         free = [key for key in allowed if key != "sample_weight"]

@@ -1,26 +1,18 @@
-r"""The scalar metrics, under fairlearn's names.
+r"""Largest differences between groups, under fairlearn's names: 0 at parity.
 
 Notation: :math:`Y` the label, :math:`\hat Y` the prediction, :math:`A` the group,
 :math:`a` and :math:`b` any two groups. For two labels :math:`c` is the positive one;
 for more, each label in turn is held against the rest, and `agg` joins the classes.
 """
 
-import warnings
-
-from fairskorch.exceptions import InestimableWarning
-from fairskorch.metrics._counts import METRICS, from_counts, reasons
-from fairskorch.metrics._inputs import count_rows
+from fairskorch.metrics._from_rows import from_rows
 
 __all__ = [
     "accuracy_difference",
     "average_odds_difference",
     "demographic_parity_difference",
-    "demographic_parity_ratio",
     "equal_opportunity_difference",
     "equalized_odds_difference",
-    "equalized_odds_ratio",
-    "worst_cell_accuracy",
-    "worst_group_accuracy",
 ]
 
 
@@ -79,70 +71,8 @@ def demographic_parity_difference(
     ... )
     0.5
     """
-    return _score(
+    return from_rows(
         "demographic_parity_difference",
-        y_true,
-        y_pred,
-        sensitive_features,
-        sample_weight,
-        agg,
-        pos_label,
-    )
-
-
-def demographic_parity_ratio(
-    y_true, y_pred, *, sensitive_features, agg="max", pos_label=None, sample_weight=None
-):
-    r"""Compute the smallest ratio of selection rates between groups.
-
-    .. math:: \min_{a, b} P(\hat Y = c \mid A = a) / P(\hat Y = c \mid A = b)
-
-    In [0, 1]; 1 at parity; greater is closer to parity. One minus it is the
-    disparate impact that the penalty "di" punishes.
-
-    Parameters
-    ----------
-    y_true, y_pred, sensitive_features : array-like
-        See `demographic_parity_difference`.
-    agg : {"max", "mean"}, default="max"
-        How the classes are joined where there are more than two: the worst, which is
-        the smallest ratio, or the mean.
-    pos_label : label, optional
-        The class to compare with the rest; see `demographic_parity_difference`.
-    sample_weight : array-like of shape (n_samples,), optional
-        What a row counts for; finite, not negative.
-
-    Returns
-    -------
-    ratio : float
-        ``nan`` where it cannot be estimated. A class that no group is given (0 / 0)
-        is left out; with no other class the ratio is ``nan``, as fairlearn's is.
-
-    Raises
-    ------
-    ValueError
-        As `demographic_parity_difference`.
-
-    Warns
-    -----
-    InestimableWarning
-        If the result is ``nan``.
-
-    References
-    ----------
-    Feldman, Friedler, Moeller, Scheidegger and Venkatasubramanian. Certifying and
-    removing disparate impact. KDD 2015. Equals fairlearn's function of this name.
-
-    Examples
-    --------
-    >>> from fairskorch.metrics import demographic_parity_ratio
-    >>> demographic_parity_ratio(
-    ...     [0, 1, 1, 0], [0, 1, 1, 1], sensitive_features=["f", "f", "m", "m"]
-    ... )
-    0.5
-    """
-    return _score(
-        "demographic_parity_ratio",
         y_true,
         y_pred,
         sensitive_features,
@@ -204,7 +134,7 @@ def equal_opportunity_difference(
     ... )
     0.5
     """
-    return _score(
+    return from_rows(
         "equal_opportunity_difference",
         y_true,
         y_pred,
@@ -267,70 +197,8 @@ def equalized_odds_difference(
     ... )
     1.0
     """
-    return _score(
+    return from_rows(
         "equalized_odds_difference",
-        y_true,
-        y_pred,
-        sensitive_features,
-        sample_weight,
-        agg,
-        pos_label,
-    )
-
-
-def equalized_odds_ratio(
-    y_true, y_pred, *, sensitive_features, agg="max", pos_label=None, sample_weight=None
-):
-    r"""Compute the smaller of the true- and false-positive rates' ratios.
-
-    .. math:: \min_{y \in \{0, 1\}} \min_{a, b} P(\hat Y = c \mid [Y = c] = y, A = a)
-        / P(\hat Y = c \mid [Y = c] = y, A = b)
-
-    In [0, 1]; 1 at parity; greater is closer to parity.
-
-    Parameters
-    ----------
-    y_true, y_pred, sensitive_features : array-like
-        See `demographic_parity_difference`.
-    agg : {"max", "mean"}, default="max"
-        How the two rates, and the classes where there are more than two, are joined:
-        the worst, which is the smallest ratio, or the mean.
-    pos_label : label, optional
-        The class to compare with the rest; see `demographic_parity_difference`.
-    sample_weight : array-like of shape (n_samples,), optional
-        What a row counts for; finite, not negative.
-
-    Returns
-    -------
-    ratio : float
-        ``nan`` where a group has no row for one of the rates, or where every rate is
-        0 in all groups. One rate that is 0 in all groups (0 / 0) is left out.
-
-    Raises
-    ------
-    ValueError
-        As `demographic_parity_difference`.
-
-    Warns
-    -----
-    InestimableWarning
-        If the result is ``nan``; it names group and class.
-
-    References
-    ----------
-    Hardt, Price and Srebro. Equality of opportunity in supervised learning. NIPS
-    2016. Equals fairlearn's function of this name where that is defined.
-
-    Examples
-    --------
-    >>> from fairskorch.metrics import equalized_odds_ratio
-    >>> y_true = [0, 1, 1, 0, 0, 1, 1, 0]
-    >>> y_pred = [1, 1, 1, 0, 0, 1, 0, 1]
-    >>> equalized_odds_ratio(y_true, y_pred, sensitive_features=["f"] * 4 + ["m"] * 4)
-    0.5
-    """
-    return _score(
-        "equalized_odds_ratio",
         y_true,
         y_pred,
         sensitive_features,
@@ -398,7 +266,7 @@ def average_odds_difference(
     ... )
     0.75
     """
-    return _score(
+    return from_rows(
         "average_odds_difference",
         y_true,
         y_pred,
@@ -451,122 +319,6 @@ def accuracy_difference(y_true, y_pred, *, sensitive_features, sample_weight=Non
     ... )
     0.5
     """
-    return _score(
+    return from_rows(
         "accuracy_difference", y_true, y_pred, sensitive_features, sample_weight
     )
-
-
-def worst_group_accuracy(y_true, y_pred, *, sensitive_features, sample_weight=None):
-    r"""Compute the accuracy of the group where it is smallest.
-
-    .. math:: \min_a P(\hat Y = Y \mid A = a)
-
-    In [0, 1]; greater is better. It says nothing on parity: all groups may be served
-    equally badly.
-
-    Parameters
-    ----------
-    y_true, y_pred, sensitive_features : array-like
-        See `demographic_parity_difference`.
-    sample_weight : array-like of shape (n_samples,), optional
-        What a row counts for; finite, not negative.
-
-    Returns
-    -------
-    accuracy : float
-        With one group, the accuracy of that group.
-
-    Raises
-    ------
-    ValueError
-        As `demographic_parity_difference`.
-
-    Warns
-    -----
-    InestimableWarning
-        If the result is ``nan``: the weights of all rows are 0.
-
-    References
-    ----------
-    Martinez, Bertran and Sapiro. Minimax Pareto fairness. ICML 2020.
-
-    Examples
-    --------
-    >>> from fairskorch.metrics import worst_group_accuracy
-    >>> worst_group_accuracy(
-    ...     [0, 1, 1, 0], [0, 1, 1, 1], sensitive_features=["f", "f", "m", "m"]
-    ... )
-    0.5
-    """
-    return _score(
-        "worst_group_accuracy", y_true, y_pred, sensitive_features, sample_weight
-    )
-
-
-def worst_cell_accuracy(y_true, y_pred, *, sensitive_features, sample_weight=None):
-    r"""Compute the accuracy of the group x class cell where it is smallest.
-
-    .. math:: \min_{a, y} P(\hat Y = y \mid Y = y, A = a)
-
-    In [0, 1]; greater is better. The minimum is over the classes that occur in
-    `y_true`.
-
-    Parameters
-    ----------
-    y_true, y_pred, sensitive_features : array-like
-        See `demographic_parity_difference`.
-    sample_weight : array-like of shape (n_samples,), optional
-        What a row counts for; finite, not negative.
-
-    Returns
-    -------
-    accuracy : float
-        ``nan`` where a group has no row of a class that occurs in another.
-
-    Raises
-    ------
-    ValueError
-        As `demographic_parity_difference`.
-
-    Warns
-    -----
-    InestimableWarning
-        If the result is ``nan``; it names group and class.
-
-    References
-    ----------
-    Sagawa, Koh, Hashimoto and Liang. Distributionally robust neural networks for
-    group shifts. ICLR 2020 (there the cells are called groups).
-
-    Examples
-    --------
-    >>> from fairskorch.metrics import worst_cell_accuracy
-    >>> worst_cell_accuracy(
-    ...     [0, 1, 1, 0], [0, 1, 1, 1], sensitive_features=["f", "f", "m", "m"]
-    ... )
-    0.0
-    """
-    return _score(
-        "worst_cell_accuracy", y_true, y_pred, sensitive_features, sample_weight
-    )
-
-
-def _score(
-    name, y_true, y_pred, sensitive_features, sample_weight, agg="max", pos_label=None
-):
-    counts = count_rows(
-        y_true,
-        y_pred,
-        sensitive_features,
-        owner=name,
-        pos_label=pos_label,
-        sample_weight=sample_weight,
-        needs_positive=METRICS[name].one_vs_rest,
-    )
-    statistic, classes, positive, encoder, _ = counts
-    value = float(from_counts(name, statistic, agg=agg, positive=positive))
-    if value != value:
-        labels = encoder.labels_.tolist()
-        why = "; ".join(reasons(name, statistic, labels, classes, positive))
-        warnings.warn(f"{name} is nan: {why}.", InestimableWarning, stacklevel=3)
-    return value
