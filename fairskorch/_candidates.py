@@ -11,7 +11,7 @@ from fairskorch.metrics import METRICS
 #: Scores that stand for accuracy where none is named, the first that is there.
 ACCURACIES = ("score", "balanced_accuracy", "accuracy")
 
-#: Further columns of a path in which smaller values are better.
+#: Further columns of a path or history in which smaller values are better.
 SMALLER = ("loss", "penalty")
 
 #: Means over folds that differ by less are equal up to rounding.
@@ -176,10 +176,8 @@ class Candidates:
         ]
 
     def _sign(self, name, value):
-        # Between the groups of a column: a history has "<metric>_by_<column>".
-        base = name.partition("_by_")[0]
-        if base in METRICS:
-            sign = METRICS[base].sign
+        sign = direction(name)
+        if metric_of(name) in METRICS:
             if self.searched and sign < 0 and np.nanmax([*value, -1]) > ROUNDING:
                 raise ValueError(
                     f"The scores {name!r} are above 0, so that a search would prefer "
@@ -189,7 +187,20 @@ class Candidates:
             return sign
         if self.searched:
             return 1 if np.nanmax([*value, -1]) > 0 else -1
-        return -1 if base in SMALLER else 1
+        return sign
+
+
+def metric_of(name):
+    """Return the metric of a score; a history has "<metric>_by_<column>", too."""
+    return name.partition("_by_")[0]
+
+
+def direction(name):
+    """Return -1 where smaller values of a score are better, 1 where greater are."""
+    metric = metric_of(name)
+    if metric in METRICS:
+        return METRICS[metric].sign
+    return -1 if metric in SMALLER else 1
 
 
 def dominated(*scores):

@@ -9,13 +9,10 @@ import numpy as np
 import pandas as pd
 from skorch.callbacks import Callback
 
+from fairskorch._candidates import direction, metric_of
 from fairskorch.exceptions import InestimableWarning
-from fairskorch.metrics import METRICS
 
 __all__ = ["BestEpoch"]
-
-#: Columns of the history that are better the smaller they are, beside differences.
-LOWER = ("loss", "penalty")
 
 #: Columns that say themselves how good predictions are, so need no floor.
 FLOORLESS = ("loss", "accuracy", "balanced_accuracy")
@@ -162,11 +159,8 @@ class BestEpoch(Callback):
                 f"The rule {self.rule!r} of BestEpoch is no column of held-out rows; "
                 f"there are {known}."
             )
-        base = self.rule.partition("_by_")[0]
-        value = history[column].to_numpy(dtype=float)
-        if base in LOWER or (base in METRICS and METRICS[base].sign < 0):
-            value = -value
-        if base in FLOORLESS:
+        value = direction(self.rule) * history[column].to_numpy(dtype=float)
+        if metric_of(self.rule) in FLOORLESS:
             return value, np.zeros(len(value))
         return value, history["valid_balanced_accuracy"].to_numpy(dtype=float)
 

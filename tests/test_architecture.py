@@ -41,7 +41,7 @@ ARROWS = {
     },
     "monitor": {"torch", "skorch", "metrics", "rates"},
     "progress": {"skorch", "tqdm"},
-    "stopping": {"numpy", "pandas", "skorch", "exceptions", "metrics"},
+    "stopping": {"numpy", "pandas", "skorch", "_candidates", "exceptions"},
     "_steps": {"torch", "modules", "rates"},
     "_streams": {"_sources"},
     "_averaging": {"torch"},
