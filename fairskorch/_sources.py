@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +51,13 @@ class Source:
         row = self.data[0]
         return math.prod(np.shape(row[0] if isinstance(row, tuple | list) else row))
 
-    def reader(self, device, channels_last):
-        """Return what brings rows to a device: `Resident`, `Streamed` or None.
+    def reader(self, device, channels_last, num_workers, generator):
+        """Return what brings rows to a device: `Resident`, `Streamed` or `Loaded`.
 
-        A `torch.utils.data.Dataset` has neither, as its rows come one at a time.
+        The first two are shared; that of a Dataset has workers and draws of its own.
         """
         if isinstance(self.data, Dataset):
-            return None
+            return Loaded(self.data, device, num_workers, generator)
         key = device, channels_last
         if key not in self.readers:
             self.readers[key] = self._reader(device, channels_last)
@@ -141,6 +141,11 @@ class Streamed:
             while coming:
                 yield _received(coming.popleft())
 
+    def read(self, places):
+        """Return the rows at these places, on the device."""
+        (X,) = self.bring([places])
+        return X
+
     def _read(self, places, pinned):
         shape = (len(places), *self.data.shape[1:])
         rows = torch.empty(shape, dtype=self.data.dtype, pin_memory=pinned)
@@ -153,6 +158,66 @@ class Streamed:
         rows = self._read(places, pinned=True)
         with torch.cuda.stream(stream):
             return rows.to(self.device, non_blocking=True), stream.record_event()
+
+
+class Loaded:
+    """Rows of a `torch.utils.data.Dataset`, which PyTorch's loader reads one by one.
+
+    Parameters
+    ----------
+    data : torch.utils.data.Dataset
+        Of its items the first entry is the row.
+    device : torch.device
+    num_workers : int
+        Processes that read.
+    generator : torch.Generator
+        What the workers' own random numbers are drawn from.
+    """
+
+    def __init__(self, data, device, num_workers, generator):
+        self.data = data
+        self.device = device
+        self.plan = _Plan()
+        self.loader = DataLoader(
+            data,
+            batch_sampler=self.plan,
+            num_workers=num_workers,
+            collate_fn=_collate_rows,
+            generator=generator,
+            persistent_workers=num_workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+
+    def bring(self, parts):
+        """Yield the rows of each batch, on the device."""
+        self.plan.batches = [places.tolist() for places in parts]
+        for X in self.loader:
+            yield X.to(self.device, non_blocking=True)
+
+    def read(self, places):
+        """Return the rows at these places, read here by no worker, on the device."""
+        items = [self.data[i] for i in places.tolist()]
+        return _collate_rows(items).to(self.device)
+
+
+class _Plan:
+    """The batches of the current epoch, for PyTorch's loader."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def _collate_rows(items):
+    """Stack the first entries of a Dataset's items."""
+    return torch.stack(
+        [torch.as_tensor(i[0] if isinstance(i, tuple | list) else i) for i in items]
+    )
 
 
 class _Pages:

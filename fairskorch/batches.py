@@ -10,7 +10,6 @@ import copy
 import numpy as np
 import torch
 from skorch.dataset import Dataset as SkorchDataset
-from torch.utils.data import DataLoader
 
 from fairskorch._sources import Resident, Source, pick, to_numbers
 from fairskorch.groups import UNKNOWN
@@ -283,19 +282,9 @@ class Batches:
             self.fields["weight"] = weight.to(self.device, dtype)
         if rows.reference is not None:
             self.fields["reference"] = rows.reference.to(self.device)
-        self.reader = rows.source.reader(self.device, channels_last)
-        self.loader = None
-        if self.reader is None:
-            self.plan = []
-            self.loader = DataLoader(
-                rows.source.data,
-                batch_sampler=_Plan(self),
-                num_workers=num_workers,
-                collate_fn=_collate_rows,
-                generator=workers,
-                persistent_workers=num_workers > 0,
-                pin_memory=self.device.type == "cuda",
-            )
+        self.reader = rows.source.reader(
+            self.device, channels_last, num_workers, workers
+        )
 
     def __len__(self):
         if self.sampler is not None:
@@ -324,11 +313,7 @@ class Batches:
             return
         order, sizes = self._order()
         places = self.rows.index[order].split(sizes)
-        if self.reader is None:
-            self.plan = [part.tolist() for part in places]
-            parts = (X.to(self.device, non_blocking=True) for X in self.loader)
-        else:
-            parts = self.reader.bring(places)
+        parts = self.reader.bring(places)
         yield from zip(order.to(self.device).split(sizes), parts, strict=True)
 
     def finish(self, numbers, X=None):
@@ -366,11 +351,7 @@ class Batches:
         places = self.rows.index[rows]
         if isinstance(self.reader, Resident):
             return self.finish(torch.stack([rows, places]).to(self.device))
-        if self.reader is None:
-            X = _collate_rows([self.rows.source.data[i] for i in places.tolist()])
-        else:
-            (X,) = self.reader.bring([places])
-        return self.finish(rows.to(self.device), X.to(self.device))
+        return self.finish(rows.to(self.device), self.reader.read(places))
 
     def _order(self):
         """Return the row numbers of an epoch, and the sizes of its batches."""
@@ -396,19 +377,6 @@ class Batches:
         return numbers
 
 
-class _Plan:
-    """The batches of the current epoch, for PyTorch's loader."""
-
-    def __init__(self, batches):
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches.plan)
-
-    def __iter__(self):
-        return iter(self.batches.plan)
-
-
 def _codes(values, n_rows, missing):
     if values is None:
         return torch.full((n_rows,), missing, dtype=torch.long)
@@ -429,10 +397,3 @@ def _copied(values, dtype):
     if isinstance(values, torch.Tensor):
         return values.detach().to("cpu", dtype, copy=True)
     return torch.tensor(np.asarray(values), dtype=dtype)
-
-
-def _collate_rows(items):
-    """Stack the first entries of a Dataset's items."""
-    return torch.stack(
-        [torch.as_tensor(i[0] if isinstance(i, tuple | list) else i) for i in items]
-    )
