@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from fairskorch import _certificate, _settings
 from fairskorch import _preparation as prep
 from fairskorch._mixtures import draws, row_hashes
+from fairskorch._probabilities import joined_probabilities
 from fairskorch._round_rows import cell_counts
 from fairskorch.batches import GroupedRows
 
@@ -33,11 +34,11 @@ class BoundedAnswers:
                 logits = [
                     self.net_.infer_with(m.eval(), fields) for m in self.net_.members_
                 ]
-                parts.append(torch.stack(logits).cpu().double().softmax(-1))
+                parts.append(torch.stack(logits))
                 if hashes:
                     marks.append(row_hashes(fields["X"]).cpu())
         marks = torch.cat(marks).numpy() if hashes else None
-        return torch.cat(parts, 1).numpy(), marks
+        return joined_probabilities(parts, axis=1), marks
 
     def predict_proba(self, X):
         """Return the probability of each class, expected over members.

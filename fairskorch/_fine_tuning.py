@@ -28,6 +28,7 @@ from fairskorch._heads import (
 )
 from fairskorch._marks import SAMPLED, row_marks, share_found
 from fairskorch._neural import NeuralClassifier
+from fairskorch._probabilities import joined_probabilities
 from fairskorch._row_sets import balanced_set
 from fairskorch._validation import (
     HasMethods,
@@ -95,7 +96,7 @@ class FineTuner(NeuralClassifier):
             population that was balanced by `balance` and `class_weight`.
         """
         check_is_fitted(self, "coef_")
-        return torch.softmax(self._logits_of(X), dim=1).numpy()
+        return joined_probabilities(self._logits_of(X))
 
     def to_module(self):
         """Return the network with its new last layer, on its own.
@@ -132,15 +133,15 @@ class FineTuner(NeuralClassifier):
     def _logits_of(self, X):
         backbone = self._backbone()
         if self.net_ is not None:
-            parts = self.net_.forward_iter(backbone.tunable_rows(X))
-            return torch.cat([part.cpu() for part in parts]).double()
+            yield from self.net_.forward_iter(backbone.tunable_rows(X))
+            return
         features = backbone.features(backbone.rows(X), self.head_)
         # Float64 keeps what a row says apart from the rows beside it.
         features = features.to(widest(features.device))
         weight, bias = (
             torch.as_tensor(part).to(features) for part in (self.coef_, self.intercept_)
         )
-        return torch.addmm(bias, features, weight.T).cpu().double()
+        yield torch.addmm(bias, features, weight.T)
 
     def _coded_rows(self, X, y, groups, sample_weight, weight):
         """Check all but X, learn classes and groups, and code the rows.

@@ -5,6 +5,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from fairskorch._paths import held_out_score
+from fairskorch._probabilities import probabilities
 
 
 def score_heads(data, heads, sets, labels, scoring):
@@ -66,7 +67,7 @@ class _Head(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X):
         """Return the probability of each class."""
         logits = torch.as_tensor(X @ self.weight.T + self.bias)
-        return torch.softmax(logits.double(), dim=1).numpy()
+        return probabilities(logits)
 
     def predict(self, X):
         """Return the most probable class."""

@@ -262,7 +262,8 @@ class NetworkPath:
         except NonFiniteLossError:
             self._measure(i, j, None, None, False)
             return
-        self._measure(i, j, estimator, estimator._logits(self.rows), True)
+        parts = [part.cpu().double() for part in estimator._logits(self.rows)]
+        self._measure(i, j, estimator, torch.cat(parts), True)
 
     def _measure(self, i, j, estimator, logits, finite):
         """Note what a network says of the rows of its fold."""

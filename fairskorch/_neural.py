@@ -15,10 +15,12 @@ from fairskorch import _attributes, _building, _settings
 from fairskorch import _preparation as prep
 from fairskorch._marks import SAMPLED, row_marks
 from fairskorch._params import NestedParams
+from fairskorch._probabilities import joined_probabilities
 from fairskorch.batches import GroupedRows
 from fairskorch.exceptions import ConstantPredictionWarning
 from fairskorch.inputs import InputFormat, refuse_items
 from fairskorch.monitor import cell_sample
+from fairskorch.rates import widest
 
 #: Training rows that a constant prediction is looked for in.
 CHECKED_ROWS = 2000
@@ -55,8 +57,7 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         """
         check_is_fitted(self, "net_")
         X, layout = self._format.read(self, X, reset=False)
-        logits = self._logits(GroupedRows(X, layout=layout))
-        return torch.softmax(logits, dim=1).numpy()
+        return joined_probabilities(self._logits(GroupedRows(X, layout=layout)))
 
     def predict(self, X):
         """Return the most probable class.
@@ -114,9 +115,11 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
         return self.penalty_weight
 
     def _logits(self, rows):
-        parts = [part.cpu() for part in self.net_.forward_iter(rows)]
-        logits = torch.cat(parts).double()
-        return logits if self._prior_shift is None else logits + self._prior_shift
+        """Yield logits, batch by batch, on the device and as wide as it has them."""
+        shift = self._prior_shift
+        for logits in self.net_.forward_iter(rows):
+            logits = logits.to(widest(logits.device))
+            yield logits if shift is None else logits + shift.to(logits)
 
     @contextlib.contextmanager
     def _unchanged_on_error(self):
@@ -419,7 +422,8 @@ class NeuralClassifier(ClassifierMixin, NestedParams):
             train = train.subset(cell_sample(train.y, train.groups, size))
         predicted = set()
         for part in filter(None, (valid, train)):
-            predicted.update(self._logits(part).argmax(dim=1).unique().tolist())
+            for logits in self._logits(part):
+                predicted.update(logits.argmax(dim=1).unique().tolist())
             if len(predicted) > 1:
                 return
         warnings.warn(

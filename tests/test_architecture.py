@@ -89,17 +89,19 @@ ARROWS = {
     },
     "_answers": {
         *("torch", "numpy", "sklearn", "matplotlib", "_certificate", "_mixtures"),
-        *("_preparation", "_round_rows", "_settings", "batches"),
+        *("_preparation", "_probabilities", "_round_rows", "_settings", "batches"),
     },
     "constrained": {
         *("torch", "numpy", "sklearn", "_answers", "_bounded", "_preparation"),
         *("_settings", "_validation", "augment", "sampling"),
     },
     "_marks": {"numpy"},
+    "_probabilities": {"torch", "numpy", "rates"},
     "_attributes": {"_validation", "groups", "metrics"},
     "_neural": {
         *("torch", "numpy", "sklearn", "_attributes", "_building", "_marks", "_params"),
-        *("_preparation", "_settings", "batches", "exceptions", "inputs", "monitor"),
+        *("_preparation", "_probabilities", "_settings", "batches", "exceptions"),
+        *("inputs", "monitor", "rates"),
     },
     "classifier": {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
@@ -117,15 +119,16 @@ ARROWS = {
     "_row_sets": {"numpy", "sklearn"},
     "_fine_tuning": {
         *("torch", "numpy", "pandas", "sklearn", "tqdm", "_features", "_heads"),
-        *("_marks", "_neural", "_preparation", "_row_sets", "_settings", "_validation"),
-        *("batches", "exceptions", "inputs", "modules", "rates"),
+        *("_marks", "_neural", "_preparation", "_probabilities", "_row_sets"),
+        *("_settings", "_validation", "batches", "exceptions", "inputs", "modules"),
+        "rates",
     },
     "_scopes": {"torch", "numpy", "_building", "_validation", "monitor", "nets"},
     "last_layer": {
         *("torch", "numpy", "_features", "_fine_tuning", "_preparation", "_scopes"),
         *("_settings", "_validation"),
     },
-    "_head_scores": {"torch", "numpy", "sklearn", "_paths"},
+    "_head_scores": {"torch", "numpy", "sklearn", "_paths", "_probabilities"},
     "last_layer_cv": {
         *("torch", "numpy", "pandas", "sklearn", "_features", "_fine_tuning"),
         *("_head_scores", "_heads", "_preparation", "_settings", "_validation"),
