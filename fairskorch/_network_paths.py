@@ -13,9 +13,9 @@ from sklearn.exceptions import FitFailedWarning
 from tqdm.auto import tqdm
 
 from fairskorch import _building, _paths, _settings
+from fairskorch._batched_layers import CannotStack
 from fairskorch._features import take_rows
 from fairskorch._side_by_side import Part, SideBySide, can_join, obstacle
-from fairskorch._stacks import CannotStack
 from fairskorch.classifier import FairNeuralClassifier
 from fairskorch.exceptions import (
     ConstantPredictionWarning,

@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from fairskorch._batched_layers import CannotStack
 from fairskorch._objective import HeadObjective
-from fairskorch._stacks import CannotStack, stack
+from fairskorch._stacks import stack
 from fairskorch.batches import Batches
 from fairskorch.nets import GroupPenaltyNet
 from fairskorch.penalties._many import membership

@@ -9,26 +9,20 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from fairskorch._steps import HOOKS
-
-#: Layers that act on each number by itself, whatever dimensions there are.
-ELEMENTWISE = (
-    *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU),
-    *(nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish),
-    *(nn.Hardsigmoid, nn.Softplus, nn.Softsign, nn.Tanhshrink, nn.LogSigmoid),
+from fairskorch._batched_layers import (
+    BATCHED,
+    ELEMENTWISE,
+    BatchedLinear,
+    CannotStack,
 )
+from fairskorch._steps import HOOKS
 
 #: Layers that `torch.func.vmap` cannot run, or that keep a state of their own kind.
 UNMAPPED = (nn.RNNBase, nn.RNNCellBase)
 
 #: Differences of outputs that rounding makes, relative and absolute.
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
-
-
-class CannotStack(Exception):
-    """A network cannot be stacked; the message says why."""
 
 
 class LayerStack(nn.Module):
@@ -83,12 +77,12 @@ class LayerStack(nn.Module):
     @property
     def couples_rows(self):
         """Whether what a row becomes depends on other rows of its batch."""
-        return any(isinstance(x, BatchedNorm) for x in self.layers.values())
+        return any(x.couples_rows for x in self.layers.values())
 
     @property
     def draws(self):
         """Whether a step draws random numbers."""
-        return any(isinstance(x, SharedDropout) for x in self.layers.values())
+        return any(x.draws for x in self.layers.values())
 
     def forward(self, X):
         """Return outputs (n_sets, n_copies, n_rows, ...) of X (n_sets, n_rows, ...)."""
@@ -248,128 +242,6 @@ def _draws(stacked, X):
     return not torch.equal(before, state())
 
 
-class BatchedLinear(nn.Module):
-    """Linear layers, one for each copy."""
-
-    def __init__(self, layers, n_copies):
-        super().__init__()
-        # As products need it: a gradient in another order would be copied at each step.
-        self.weight = _copies([layer.weight.mT for layer in layers], n_copies)
-        self.bias = None
-        if layers[0].bias is not None:
-            self.bias = _copies([layer.bias for layer in layers], n_copies)
-
-    def forward(self, X):
-        if self.bias is None:
-            return torch.bmm(X, self.weight)
-        return torch.baddbmm(self.bias.unsqueeze(1), X, self.weight)
-
-    def state(self, place):
-        state = _state(self, place, "weight", "bias")
-        return state | {"weight": state["weight"].mT}
-
-
-class BatchedLayerNorm(nn.Module):
-    """Layer norms over the last dimension, one for each copy."""
-
-    def __init__(self, layers, n_copies):
-        super().__init__()
-        first = layers[0]
-        if len(first.normalized_shape) > 1:
-            raise CannotStack("LayerNorm over several dimensions has no batched form")
-        self.size, self.eps = first.normalized_shape, first.eps
-        for name in ("weight", "bias"):
-            parts = [getattr(layer, name) for layer in layers]
-            known = parts[0] is not None
-            setattr(self, name, _copies(parts, n_copies) if known else None)
-
-    def forward(self, X):
-        X = F.layer_norm(X, self.size, eps=self.eps)
-        if self.weight is not None:
-            X = X * self.weight.unsqueeze(1)
-        return X if self.bias is None else X + self.bias.unsqueeze(1)
-
-    def state(self, place):
-        return _state(self, place, "weight", "bias")
-
-
-class BatchedNorm(nn.Module):
-    """Batch norms of tables, one for each copy: more columns to one batch norm."""
-
-    def __init__(self, layers, n_copies):
-        super().__init__()
-        first = layers[0]
-        if first.momentum is None or not (first.affine and first.track_running_stats):
-            raise CannotStack("BatchNorm1d with these settings has no batched form")
-        self.eps, self.momentum = first.eps, first.momentum
-        for name in ("weight", "bias"):
-            parts = [getattr(layer, name) for layer in layers]
-            setattr(self, name, _copies(parts, n_copies))
-        for name in ("running_mean", "running_var"):
-            parts = [getattr(layer, name) for layer in layers]
-            self.register_buffer(name, _copies(parts, n_copies).detach())
-        self.steps = torch.zeros((), dtype=torch.long)
-
-    def forward(self, X):
-        wide = X.transpose(0, 1).flatten(1)
-        if self.training:
-            self.steps += 1
-        stats = (self.running_mean.view(-1), self.running_var.view(-1))
-        affine = (self.weight.view(-1), self.bias.view(-1))
-        wide = F.batch_norm(
-            wide, *stats, *affine, self.training, self.momentum, self.eps
-        )
-        return wide.unflatten(1, X.shape[::2]).transpose(0, 1)
-
-    def state(self, place):
-        names = ("weight", "bias", "running_mean", "running_var")
-        return {
-            **_state(self, place, *names),
-            "num_batches_tracked": self.steps.clone(),
-        }
-
-
-class BatchedFlatten(nn.Module):
-    """Flatten what comes after the rows."""
-
-    def __init__(self, layers, n_copies):
-        super().__init__()
-        if (layers[0].start_dim, layers[0].end_dim) != (1, -1):
-            raise CannotStack("Flatten with other dimensions has no batched form")
-
-    def forward(self, X):
-        return X.flatten(2)
-
-    def state(self, place):
-        return {}
-
-
-class SharedDropout(nn.Module):
-    """Dropout with one draw for all copies, the one that each would make alone."""
-
-    def __init__(self, layers, n_copies):
-        super().__init__()
-        self.p = layers[0].p
-
-    def forward(self, X):
-        if not self.training or not self.p:
-            return X
-        return X * F.dropout(torch.ones_like(X[0]), self.p)
-
-    def state(self, place):
-        return {}
-
-
-#: Layers by the batched form that they have.
-BATCHED = {
-    nn.Linear: BatchedLinear,
-    nn.LayerNorm: BatchedLayerNorm,
-    nn.BatchNorm1d: BatchedNorm,
-    nn.Flatten: BatchedFlatten,
-    nn.Dropout: SharedDropout,
-}
-
-
 def _reuse_memory(batched):
     """Let ReLUs write over what only they read, the outputs of linear layers."""
     for part in batched.modules():
@@ -378,17 +250,6 @@ def _reuse_memory(batched):
         for i in range(1, len(part)):
             if type(part[i]) is nn.ReLU and isinstance(part[i - 1], BatchedLinear):
                 part[i] = nn.ReLU(inplace=True)
-
-
-def _copies(parts, n_copies):
-    """Return parameters of all networks, each n_copies times, as one."""
-    parts = torch.stack([part.detach() for part in parts])
-    return nn.Parameter(parts.repeat_interleave(n_copies, 0))
-
-
-def _state(layer, place, *names):
-    parts = {name: getattr(layer, name) for name in names}
-    return {n: p[place].detach() for n, p in parts.items() if p is not None}
 
 
 def _finite(weights):

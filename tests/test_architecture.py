@@ -134,13 +134,15 @@ ARROWS = {
         *("_head_scores", "_heads", "_preparation", "_settings", "_validation"),
         *("_paths",),
     },
-    "_stacks": {"torch", "_steps"},
+    "_batched_layers": {"torch"},
+    "_stacks": {"torch", "_batched_layers", "_steps"},
     "_side_by_side": {
-        *("torch", "_objective", "_stacks", "batches", "nets", "penalties"),
+        *("torch", "_batched_layers", "_objective", "_stacks", "batches", "nets"),
+        "penalties",
     },
     "_network_paths": {
-        *("torch", "numpy", "_building", "_features", "_paths", "_settings"),
-        *("_side_by_side", "_stacks", "classifier", "exceptions", "metrics", "rates"),
+        *("torch", "numpy", "_batched_layers", "_building", "_features", "_paths"),
+        *("_settings", "_side_by_side", "classifier", "exceptions", "metrics", "rates"),
         *("tqdm", "sklearn"),
     },
     "classifier_cv": {
