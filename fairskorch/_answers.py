@@ -11,7 +11,6 @@ from fairskorch import _preparation as prep
 from fairskorch._mixtures import draws, row_hashes
 from fairskorch._probabilities import joined_probabilities
 from fairskorch._round_rows import cell_counts
-from fairskorch.batches import GroupedRows
 
 
 class BoundedAnswers:
@@ -26,8 +25,7 @@ class BoundedAnswers:
     def _outputs(self, X, hashes=False):
         """Return probabilities of all members: (n_members, n_samples, n_classes)."""
         check_is_fitted(self, "net_")
-        X, layout = self._format.read(self, X, reset=False)
-        batches = self.net_.get_iterator(GroupedRows(X, layout=layout), training=False)
+        batches = self.net_.get_iterator(self._read_rows(X), training=False)
         parts, marks = [], []
         with torch.no_grad():
             for fields, _ in batches:
@@ -160,7 +158,7 @@ class BoundedAnswers:
         groups = prep.given_groups(
             self._owner, "duality_gap", groups, sensitive_features
         )
-        rows = self._known_rows(X, y, groups)
+        rows = self._known_rows(self._read_rows(X), y, groups)
         if self.game != "lagrangian" or self.net_.penalty_ is None:
             raise ValueError(
                 f"duality_gap of {self._owner} needs a constraint and "
@@ -219,18 +217,3 @@ class BoundedAnswers:
         # Above, as paths go everywhere.
         ax.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
         return ax
-
-    def _known_rows(self, X, y, groups):
-        """Code rows by the classes and groups that were learnt."""
-        owner = self._owner
-        X, layout = self._format.read(self, X, reset=False)
-        rows = GroupedRows(X, layout=layout)
-        y = prep.checked_target(owner, y, len(rows))
-        codes = prep.encode_known(owner, y, self.classes_)
-        group_codes = None
-        if groups is not None and self._encoder is not None:
-            frame = prep.checked_groups(owner, groups, rows)
-            group_codes = prep.known_groups(
-                owner, self._encoder, frame, name="groups", new="raise"
-            )
-        return rows.labelled(codes, group_codes, None)

@@ -200,7 +200,7 @@ def known_groups(owner, encoder, frame, *, name, new):
                 f"{encoder.labels_.tolist()[:10]}."
             )
         warnings.warn(
-            f"{text}; these rows count in no group.", UnknownGroupWarning, stacklevel=5
+            f"{text}; these rows count in no group.", UnknownGroupWarning, stacklevel=6
         )
     return codes
 

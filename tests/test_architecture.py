@@ -89,7 +89,7 @@ ARROWS = {
     },
     "_answers": {
         *("torch", "numpy", "sklearn", "matplotlib", "_certificate", "_mixtures"),
-        *("_preparation", "_probabilities", "_round_rows", "_settings", "batches"),
+        *("_preparation", "_probabilities", "_round_rows", "_settings"),
     },
     "constrained": {
         *("torch", "numpy", "sklearn", "_answers", "_bounded", "_preparation"),
@@ -98,10 +98,13 @@ ARROWS = {
     "_marks": {"numpy"},
     "_probabilities": {"torch", "numpy", "rates"},
     "_attributes": {"_validation", "groups", "metrics"},
+    "_estimator_rows": {
+        *("torch", "numpy", "sklearn", "_attributes", "_preparation", "batches"),
+        "inputs",
+    },
     "_neural": {
-        *("torch", "numpy", "sklearn", "_attributes", "_building", "_marks", "_params"),
-        *("_preparation", "_probabilities", "_settings", "batches", "exceptions"),
-        *("inputs", "monitor", "rates"),
+        *("torch", "numpy", "sklearn", "_building", "_estimator_rows", "_marks"),
+        *("_params", "_probabilities", "_settings", "exceptions", "monitor", "rates"),
     },
     "classifier": {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
