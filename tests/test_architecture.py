@@ -120,11 +120,14 @@ ARROWS = {
         *("torch", "numpy", "_objective", "exceptions", "metrics", "penalties"),
     },
     "_row_sets": {"numpy", "sklearn"},
+    "_fine_tuning_rows": {
+        *("torch", "numpy", "sklearn", "_features", "_preparation", "_row_sets"),
+        *("_settings", "batches", "inputs"),
+    },
     "_fine_tuning": {
         *("torch", "numpy", "pandas", "sklearn", "tqdm", "_features", "_heads"),
-        *("_marks", "_neural", "_preparation", "_probabilities", "_row_sets"),
-        *("_settings", "_validation", "batches", "exceptions", "inputs", "modules"),
-        "rates",
+        *("_fine_tuning_rows", "_marks", "_neural", "_probabilities", "_settings"),
+        *("_validation", "batches", "exceptions", "modules", "rates"),
     },
     "_scopes": {"torch", "numpy", "_building", "_validation", "monitor", "nets"},
     "last_layer": {
