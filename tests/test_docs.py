@@ -107,6 +107,20 @@ def test_readme_is_short_and_its_links_exist():
         assert (ROOT / target).is_file(), target
 
 
+def test_the_page_for_contributors_names_what_is_there():
+    text = (ROOT / "docs" / "contributing.rst").read_text()
+    named = re.findall(r"``([^`]+)``", text)
+    paths = [name for name in named if "/" in name]
+    assert len(paths) > 20
+    for path in paths:
+        assert (ROOT / path).exists(), path
+    # Each table is in the file that is named behind it.
+    tables = re.findall(r"``([A-Z]+)``\s+of\s+``([^`]+)``", text)
+    assert len(tables) == 6
+    for table, path in tables:
+        assert f"\n{table} = " in (ROOT / path).read_text(), table
+
+
 def test_the_figure_is_small():
     assert (ROOT / "docs" / "_static" / "demo.png").stat().st_size < 100_000
 
