@@ -14,6 +14,7 @@ from fairskorch._attributes import recorded_metrics
 from fairskorch._validation import (
     InvalidParameterError,
     check_nested_names,
+    required_names,
     signature_names,
 )
 from fairskorch.augment import AUGMENTATIONS
@@ -97,6 +98,7 @@ def _arguments(estimator, epochs, n_batches):
     if isinstance(module, torch.nn.Module):
         known = []
     data = {f"module__{n}": v for n, v in _data_params(e).items() if n in known}
+    _check_complete(e, module, {**data, **given})
     rows = {}
     if "reduction" in (signature_names(e.criterion) or []):
         rows["criterion__reduction"] = "none"
@@ -168,13 +170,25 @@ def check_outputs(owner, net, rows, n_classes):
         net._set_training(False)
         # Two rows first would have the compiler expect batches of changing size, and
         # its code for those is slower.
-        outputs = uncompiled(net.module_)(fields["X"])
+        try:
+            outputs = uncompiled(net.module_)(fields["X"])
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            given = fields["X"]
+            raise ValueError(
+                f"The module of {owner} fails on 2 rows, a tensor of shape "
+                f"{tuple(given.shape)} and {given.dtype}: {error}"
+            ) from error
         shape = tuple(getattr(outputs, "shape", ()))
         if shape != (2, n_classes):
             raise ValueError(
                 f"The module of {owner} returns {shape or type(outputs).__name__} for "
                 f"2 rows; expected logits of shape (2, {n_classes}), one column a "
                 "class."
+            )
+        if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
+            raise ValueError(
+                f"The module of {owner} returns probabilities; expected logits. Leave "
+                "its softmax out: predict_proba applies one."
             )
         try:
             net.criterion_(outputs, target)
@@ -257,6 +271,19 @@ def _module(estimator):
             f"factory of a torch.nn.Module, or an instance. Got {module!r} instead."
         )
     return module
+
+
+def _check_complete(estimator, module, given):
+    """Refuse a module class with a parameter that nobody gives a value."""
+    if isinstance(module, torch.nn.Module):
+        return
+    for name in required_names(module):
+        if f"module__{name}" not in given:
+            raise ValueError(
+                f"The module of {estimator._owner} needs a value for {name!r}: pass "
+                f"module__{name}=... . Those called 'n_features', 'in_channels' and "
+                "'n_classes' come from the data."
+            )
 
 
 def _data_params(estimator):

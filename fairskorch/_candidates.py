@@ -127,9 +127,10 @@ class Candidates:
     def score(self, name):
         """Return the score of a name."""
         if name not in self.names:
+            called = " A search calls scores by their keys in scoring."
             raise ValueError(
                 f"Results hold no held-out score {name!r}."
-                f"{did_you_mean(name, self.names)}"
+                f"{did_you_mean(name, self.names)}{called if self.searched else ''}"
             )
         value = self.frame[self.prefix + name].to_numpy(dtype=float)
         sign = self._sign(name, value)

@@ -114,6 +114,7 @@ class FineTuner(RowsOfFineTuner, NeuralClassifier):
 
     def _known_marks(self):
         """Return marks of a sample of the rows that were fitted on, and that chose."""
+        check_is_fitted(self, "coef_")
         base = getattr(self.estimator_, "_known_marks", dict)()
         parts = [vars(self).get("_marks"), base.get("fitted")]
         parts = [part for part in parts if part is not None]

@@ -96,6 +96,7 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
 
     def _known_marks(self):
         """Return marks of a sample of the rows that were fitted on, and that chose."""
+        check_is_fitted(self, "net_")
         own = vars(self)
         return {"fitted": own.get("_marks"), "chosen": own.get("_valid_marks")}
 

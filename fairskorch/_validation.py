@@ -21,6 +21,7 @@ __all__ = [
     "check_sample_weight",
     "did_you_mean",
     "fit_context",
+    "required_names",
     "signature_names",
 ]
 
@@ -28,13 +29,16 @@ __all__ = [
 fit_context = _fit_context(prefer_skip_nested_validation=True)
 
 
+#: What skorch and scikit-learn call what has another name here.
+ELSEWHERE = {"learning_rate": "lr", "train_split": "validation_fraction"}
+
 #: Brings sample weights into an array, or refuses them.
 check_sample_weight = _check_sample_weight
 
 
 def did_you_mean(name, known):
     """Return the end of a message that suggests the nearest known name."""
-    known = sorted(str(k) for k in known)
+    known = sorted({str(k) for k in known})
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     if near:
         return f" Did you mean {near[0]!r}?"
@@ -50,6 +54,19 @@ def signature_names(part):
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+
+
+def required_names(part):
+    """Return the names of a callable's parameters that have no default."""
+    try:
+        parameters = inspect.signature(part).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
 
 
 def check_nested_names(owner, given, parts, own):
@@ -75,7 +92,9 @@ def check_nested_names(owner, given, parts, own):
     for name in sorted(given):
         prefix, separator, rest = name.partition("__")
         if not separator:
-            hint = did_you_mean(name, [*own, *(f"{p}__" for p in parts)])
+            inside = [f"{p}__{name}" for p, has in parts.items() if name in (has or ())]
+            known = inside or [*own, *(f"{p}__" for p in parts)]
+            hint = did_you_mean(ELSEWHERE.get(name, name), known)
             raise ValueError(f"{owner} has no parameter {name!r}.{hint}")
         if prefix not in parts:
             hint = did_you_mean(prefix, parts)

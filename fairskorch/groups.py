@@ -162,6 +162,12 @@ def as_frame(sensitive_features):
     """Bring sensitive features of any accepted kind into a DataFrame of objects."""
     if isinstance(sensitive_features, dict):
         sensitive_features = pd.DataFrame(sensitive_features)
+    if isinstance(sensitive_features, str):
+        raise ValueError(
+            "sensitive_features must hold one label for each row of X; got the string "
+            f"{sensitive_features!r}. Pass the column itself, such as "
+            f"X[{sensitive_features!r}]."
+        )
     if not hasattr(sensitive_features, "__len__"):
         raise ValueError(
             "sensitive_features must hold one label, or one row of labels, for each "

@@ -152,10 +152,11 @@ class InputFormat:
             return self.channels
         first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
         if first == last:
+            found = "both have" if first else "neither has"
             raise ValueError(
-                f"{name} has the shape {shape}: its channels may be the second "
-                f"dimension or the last. Set channels='first' or channels='last' of "
-                f"{self.owner}."
+                f"{name} has the shape {shape}; of its second dimension and its last "
+                f"{found} the size of channels, 1 to 4. Set channels='first' or "
+                f"channels='last' of {self.owner}."
             )
         return "first" if first else "last"
 

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -51,8 +53,8 @@ def kinds(report):
     return [finding.kind for finding in report.warnings]
 
 
-def report_of(shares, groups=None, **options):
-    train, test = rows(shares, seed=0), rows(shares, seed=1)
+def report_of(shares, groups=None, n=200, **options):
+    train, test = rows(shares, n, seed=0), rows(shares, n, seed=1)
     if groups is not None:
         train, test = ((X, y, groups(g)) for X, y, g in (train, test))
     return fairness_report(
@@ -155,6 +157,18 @@ def test_the_gravest_comes_first():
     unknown[:3] = None
     report = fairness_report(ReadOff(0), train=rows([[0.0, 0.0]]), test=(X, y, unknown))
     assert kinds(report) == ["constant prediction"] * 2 + ["unknown groups"]
+
+
+def test_cells_of_crossed_groups_are_named_as_in_the_table():
+    def columns(groups):
+        return pd.DataFrame({"sex": groups // 2, "age": groups % 2})
+
+    report = report_of([[0.8, 0.8, 0.8, 0.8]], columns, n=10)
+    named = [w for w in report.warnings if w.kind == "small cells" and "x age" in w]
+    assert (
+        "by sex x age, whose rates are hardly known: 0 x 0 x class 0 (10)" in named[0]
+    )
+    assert (0, 0) in {group for group, _ in named[0].evidence["cells"]}
 
 
 def test_a_finding_is_a_string_with_evidence():
@@ -367,6 +381,15 @@ def test_an_estimator_at_the_end_of_a_pipeline_is_asked_too(data):
     ).fit(*test[:2])
     report = fairness_report(FrozenEstimator(pipe), train=train, test=test)
     assert "rows that chose" in kinds(report)
+
+
+@pytest.mark.parametrize(
+    "estimator", [FairNeuralClassifier(), FairLastLayerClassifier(DummyClassifier())]
+)
+def test_an_estimator_that_was_not_fitted_is_refused(data, estimator):
+    train, _, test = data
+    with pytest.raises(NotFittedError, match=f"{type(estimator).__name__} instance is"):
+        fairness_report(estimator, train=train, test=test)
 
 
 def test_other_estimators_are_asked_nothing(data):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fairskorch.audit._findings import Finding, listed, shown
+from fairskorch.audit._findings import Finding, listed, quoted, shown
 from fairskorch.audit._measures import ALL_METRICS, SCORE_METRICS
 from fairskorch.audit._splits import DIFFERENCE, VERSUS
 from fairskorch.audit._tables import ALL_ROWS, recall_changes
@@ -143,7 +143,7 @@ def _why(m, key, name, attribute):
     if sum(here) < 2:
         return reasons("accuracy_difference", fit.counts.statistic, labels, m.classes)
     few = [
-        repr(labels[g])
+        quoted(labels[g])
         for g, value in enumerate(fit.scores[metric.rate].value[:-1])
         if here[g] and np.isnan(value)
     ]
@@ -162,7 +162,7 @@ def _cells(m, key, attribute):
     if absent:
         found.append(
             Finding(
-                f"{key}: no row of group {listed(map(repr, absent))}{by}.",
+                f"{key}: no row of group {listed(map(quoted, absent))}{by}.",
                 "absent group",
                 {**base, "groups": absent},
             )
@@ -173,7 +173,7 @@ def _cells(m, key, attribute):
         if labels[g] not in absent
     }
     if small:
-        said = [f"{g!r} x class {c!r} ({n})" for (g, c), n in small.items()]
+        said = [f"{quoted(g)} x class {c!r} ({n})" for (g, c), n in small.items()]
         found.append(
             Finding(
                 f"{key}: cells below {SMALL_CELL} rows{by}, whose rates are hardly "
@@ -189,7 +189,7 @@ def _cells(m, key, attribute):
             for g, c in np.argwhere((persons > 0) & (persons < FEW_SUBJECTS))
         }
         if few:
-            said = [f"{g!r} x class {c!r} ({n})" for (g, c), n in few.items()]
+            said = [f"{quoted(g)} x class {c!r} ({n})" for (g, c), n in few.items()]
             found.append(
                 Finding(
                     f"{key}: cells of fewer than {FEW_SUBJECTS} subjects{by}, who tell "
@@ -286,18 +286,18 @@ def _moved(m, table):
     found = []
     for name in _gaps(m):
         sign = 1 if ALL_METRICS[name].parity == 0 else -1
-        shown = {}
+        changes = {}
         for attribute in m.attributes:
             label, _ = _row(m, name, attribute)
             value, low, high = table[VERSUS].loc[label]
             ends = (low, high) if sign > 0 else (-high, -low)
-            shown[attribute.title] = value, low, high, ends
-        closed = [title for title, x in shown.items() if x[3][1] < 0]
-        opened = [title for title, x in shown.items() if x[3][0] > 0]
+            changes[attribute.title] = value, low, high, ends
+        closed = [title for title, x in changes.items() if x[3][1] < 0]
+        opened = [title for title, x in changes.items() if x[3][0] > 0]
         if closed and opened:
             parts = [
-                f"by {title} it changes by {shown[title][0]:+.3f} "
-                f"({shown[title][1]:+.3f} to {shown[title][2]:+.3f})"
+                f"by {title} it changes by {changes[title][0]:+.3f} "
+                f"({changes[title][1]:+.3f} to {changes[title][2]:+.3f})"
                 for title in closed + opened
             ]
             found.append(
@@ -307,8 +307,8 @@ def _moved(m, table):
                     "gap moved",
                     {
                         "metric": name,
-                        "closed": {title: shown[title][:3] for title in closed},
-                        "opened": {title: shown[title][:3] for title in opened},
+                        "closed": {title: changes[title][:3] for title in closed},
+                        "opened": {title: changes[title][:3] for title in opened},
                     },
                 )
             )

@@ -72,3 +72,8 @@ def shown(label):
         return str(label)
     parts = [str(part) for part in label if part != "overall"]
     return " x ".join(parts) if parts else "overall"
+
+
+def quoted(label):
+    """Write the label of a group so that 1 and '1' differ, a crossed one as `shown`."""
+    return shown(label) if isinstance(label, tuple) else repr(label)
