@@ -1,7 +1,10 @@
-"""Sphinx configuration; nothing is fetched while the pages are built."""
+"""Sphinx configuration; nothing is fetched while pages are built, or read."""
 
 import os
 from importlib.metadata import version as version_of
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 
 # Examples on two cores: threads of their own would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,7 +18,6 @@ version = release
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
@@ -49,6 +51,9 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
 }
 
+# MathML, which browsers draw by themselves, even without a network.
+html_math_renderer = "mathml"
+
 html_theme = "pydata_sphinx_theme"
 html_title = f"fairskorch {release}"
 html_static_path = ["_static"]
@@ -59,3 +64,20 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "navigation_with_keys": False,
 }
+# Pages without others below them have nothing to navigate.
+html_sidebars = {name: [] for name in ("install", "references", "whats_new")}
+
+
+def write_math(translator, node):
+    """Write a formula, or fail on what the converter does not know."""
+    block = isinstance(node, nodes.math_block)
+    formula = tex2mathml(node.astext(), as_block=block)
+    before, after = ('<div class="formula">', "</div>") if block else ("", "")
+    translator.body.append(f"{before}{formula}{after}")
+    raise nodes.SkipNode
+
+
+def setup(app):
+    """Register the writer of formulas."""
+    pair = (write_math, None)
+    app.add_html_math_renderer("mathml", inline_renderers=pair, block_renderers=pair)

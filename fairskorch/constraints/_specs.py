@@ -193,7 +193,7 @@ class FMeasure(_Overall):
 class GMean(_Overall):
     r"""The geometric mean of all classes' recalls is at least the bound.
 
-    .. math:: \Big(\prod_c P(\hat Y = c \mid Y = c)\Big)^{1/C} \ge b
+    .. math:: \left(\prod_c P(\hat Y = c \mid Y = c)\right)^{1/C} \ge b
 
     over all rows; in [0, 1], 1 for predictions without an error, and 0 where a class
     is never found, however rare it is. It is no linear function of rates, so a third
