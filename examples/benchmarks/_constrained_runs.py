@@ -31,12 +31,12 @@ class ReadAllWays(FairConstrainedClassifier):
         self.rows_ = {"fit": rows.index.numpy(), "multiplier": seen.index.numpy()}
         super()._play(rows, seen, valid, seed)
 
-    def _choose(self, store, sums, seen):
+    def _choose(self, *given):
         asked, self.answers_, self.seconds_ = self.deploy, {}, {}
         for way in WAYS:
             self.deploy = way
             start = time.perf_counter()
-            counted = super()._choose(store, sums, seen)
+            counted = super()._choose(*given)
             self.seconds_[way] = time.perf_counter() - start
             self.answers_[way] = self.net_.members_, self.estimator_weights_
         self.deploy = asked
