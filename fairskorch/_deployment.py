@@ -141,7 +141,7 @@ def choose(forms, rule, sums, n_rows, count):
         new = [i for i in chosen.tolist() if i not in counted]
         if not new:
             break
-        room = CANDIDATES - len(counted) if counted else len(new)
+        room = max(CANDIDATES - len(counted), 0) if counted else len(new)
         if counted:
             wanted, weights = weights, np.zeros(len(sums))
             weights[counted] = rule(forms, candidates(forms, sums[counted]))

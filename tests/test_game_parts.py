@@ -347,6 +347,31 @@ def test_no_more_networks_are_counted_than_is_worth_it():
         assert weights.sum() == pytest.approx(1)
 
 
+def test_more_members_at_first_than_are_worth_counting_are_all_counted():
+    forms = build([(ALIASES["dp"], 0.1)], [[0, 0], [100, 100], [100, 100]])
+    looked = networks_on_two_groups([0.0] * 20, np.linspace(0.1, 0.3, 20).tolist())
+    # Each is worse than rounds told, so that others look better once they are counted.
+    whole, asked = networks_on_two_groups([0.0] * 20, [0.4] * 20), []
+    first = _deployment.CANDIDATES + 2
+
+    def least_wrong(forms, found):
+        weights = np.zeros(len(found.objectives))
+        weights[np.argsort(found.objectives, kind="stable")[:first]] = 1 / first
+        return weights
+
+    def count(numbers):
+        assert numbers
+        asked.extend(numbers)
+        return whole[numbers]
+
+    numbers, weights, sums = _deployment.choose(
+        forms, least_wrong, looked, 10**6, count
+    )
+    assert numbers.tolist() == asked == list(range(first))
+    assert torch.equal(sums, whole[:first])
+    assert weights.sum() == pytest.approx(1)
+
+
 @pytest.mark.parametrize("make", [lambda: MLP(4, 2), lambda: SmallResNet(3, 2, 4)])
 def test_stored_weights_come_back(make):
     torch.manual_seed(0)
