@@ -29,13 +29,7 @@ class RowsOfEstimator:
         """
         owner = self._owner
         self._penalty_class = self._find_penalty()
-        refuse_items(X, owner)
-        if isinstance(X, torch.utils.data.Dataset):
-            y, groups = prep.read_items(owner, X, y, groups)
-        if groups is None and self._compared is not None:
-            raise ValueError(
-                prep.missing_groups_message(owner, self._compared, self._compared_name)
-            )
+        y, groups = self._with_items(X, y, groups)
         if not going_on:
             self._format = InputFormat(owner, self.channels)
         exact = self.precision == "float64"
@@ -63,6 +57,18 @@ class RowsOfEstimator:
             class_weight = class_weight[codes]
             weight = class_weight if weight is None else weight * class_weight
         return rows.labelled(codes, group_codes, weight, attributes), given_y
+
+    def _with_items(self, X, y, groups):
+        """Return classes and groups, those of a Dataset's items where X is one."""
+        owner = self._owner
+        refuse_items(X, owner)
+        if isinstance(X, torch.utils.data.Dataset):
+            y, groups = prep.read_items(owner, X, y, groups)
+        if groups is None and self._compared is not None:
+            raise ValueError(
+                prep.missing_groups_message(owner, self._compared, self._compared_name)
+            )
+        return y, groups
 
     def _columns(self, frame, keep):
         """Divide sensitive features into those of the groups and codes of others."""

@@ -11,7 +11,6 @@ from fairskorch import _settings
 from fairskorch._features import is_net, take_rows
 from fairskorch._row_sets import balanced_set
 from fairskorch.batches import GroupedRows
-from fairskorch.inputs import refuse_items
 
 
 class RowsOfFineTuner:
@@ -30,11 +29,7 @@ class RowsOfFineTuner:
         owner = self._owner
         self._penalty_class = _settings.find_penalty(owner, self.penalty, weight)
         self._check_names()
-        refuse_items(X, owner)
-        if isinstance(X, Dataset):
-            y, groups = prep.read_items(owner, X, y, groups)
-        if groups is None and self._penalty_class is not None:
-            raise ValueError(prep.missing_groups_message(owner, self.penalty))
+        y, groups = self._with_items(X, y, groups)
         n_rows = _n_rows(X)
         rows = GroupedRows(np.empty((n_rows, 0), dtype=np.float32))
         y = prep.checked_target(owner, y, n_rows)

@@ -30,7 +30,7 @@ def given_groups(owner, method, groups, sensitive_features):
     return groups if sensitive_features is None else sensitive_features
 
 
-def missing_groups_message(owner, penalty, name="penalty"):
+def missing_groups_message(owner, penalty, name):
     """Say that groups did not arrive, and how they do."""
     message = (
         f"{owner} with {name}={penalty!r} needs the group of every training row: "

@@ -122,7 +122,7 @@ ARROWS = {
     "_row_sets": {"numpy", "sklearn"},
     "_fine_tuning_rows": {
         *("torch", "numpy", "sklearn", "_features", "_preparation", "_row_sets"),
-        *("_settings", "batches", "inputs"),
+        *("_settings", "batches"),
     },
     "_fine_tuning": {
         *("torch", "numpy", "pandas", "sklearn", "tqdm", "_features", "_heads"),
