@@ -29,7 +29,7 @@ from fairskorch.sampling import EpochSampler
 ROUNDS = 2
 
 #: Weights that are kept at most: how many, and bytes of all.
-MOST_KEPT, KEPT_BYTES = 64, 2**28
+MOST_KEPT, KEPT_BYTES = 128, 2**29
 
 #: Steps of the multipliers, by game and for a fit of so many rounds: with fewer, each
 #: is longer, so that multipliers come as far.
@@ -203,9 +203,8 @@ class BoundedClassifier(NeuralClassifier):
         _building.check_outputs(self._owner, net, rows, len(self.classes_))
         per_epoch = min(self._rounds(), n_batches)
         n_rounds = per_epoch * self.max_epochs
-        first = n_rounds // 2
-        every = -(-(n_rounds - first) // _most_kept(net.module_))
-        net.start_game(part, scale, n_batches, first, every)
+        every = -(-n_rounds // _most_kept(net.module_))
+        net.start_game(part, scale, n_batches, every)
         try:
             _building.run(net, rows, valid)
         finally:
@@ -241,25 +240,29 @@ class BoundedClassifier(NeuralClassifier):
     def _choose(self, forms, store, sums, seen, n_read):
         """Choose members and their weights by the rule of `deploy`."""
         net, counted = self.net_, None
+        # A mixture has early networks where late ones all leave a bound on one side.
+        first = 0 if self.deploy == "mixture" else len(store) // 2
         if self.deploy == "last" or seen is None:
             members, weights = [copy.deepcopy(net.module_)], np.ones(1)
             members[0].eval().requires_grad_(False)
         elif self.deploy == "uniform":
-            members = [store.network(i) for i in range(len(store))]
+            members = [store.network(i) for i in range(first, len(store))]
             weights = np.full(len(members), 1 / len(members))
         else:
             batches = net.get_iterator(seen, training=False)
             module = store.network(0)
 
             def count(numbers):
-                each = [net.sums_of(store.put(i, module), batches) for i in numbers]
+                each = [
+                    net.sums_of(store.put(first + i, module), batches) for i in numbers
+                ]
                 return torch.stack(each).cpu().double()
 
             rule = _deployment.RULES[self.deploy]
             numbers, weights, counted = _deployment.choose(
-                forms, rule, sums, n_read, count
+                forms, rule, sums[first:], n_read, count
             )
-            members = [store.network(i) for i in numbers]
+            members = [store.network(first + i) for i in numbers]
         net.members_ = members
         self.estimator_weights_ = weights
         return counted
@@ -335,4 +338,4 @@ class BoundedClassifier(NeuralClassifier):
 def _most_kept(module):
     """Return how many networks may be kept."""
     size = 2 * sum(t.numel() for t in module.state_dict().values())
-    return int(np.clip(KEPT_BYTES // max(size, 1), 4, MOST_KEPT))
+    return int(np.clip(KEPT_BYTES // max(size, 1), 8, MOST_KEPT))

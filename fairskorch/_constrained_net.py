@@ -99,7 +99,7 @@ class ConstrainedNet(GroupPenaltyNet):
             X.get("reference"),
         )
 
-    def start_game(self, rows, scale, n_steps, first_kept, keep_every):
+    def start_game(self, rows, scale, n_steps, keep_every):
         """Prepare for rounds.
 
         Parameters
@@ -110,8 +110,8 @@ class ConstrainedNet(GroupPenaltyNet):
             Rows that a row of a cell stands for.
         n_steps : int
             Steps in an epoch.
-        first_kept, keep_every : int
-            Round from which on weights are kept, and after how many again.
+        keep_every : int
+            Rounds from one at which weights are kept to the next.
         """
         self._game_batches = self._shared = None
         if self.penalty_ is not None:
@@ -120,7 +120,7 @@ class ConstrainedNet(GroupPenaltyNet):
             self._scale = self._scale.to(self.penalty_.masses.dtype)
         self._n_steps = n_steps
         self._n_done = 0
-        self._keeping = (first_kept, keep_every)
+        self._keep_every = keep_every
         self._store = Snapshots(self.module_)
         self._seen, self._paths = [], []
         self._balls = self._start = None
@@ -183,8 +183,7 @@ class ConstrainedNet(GroupPenaltyNet):
         else:
             sums = self._sums_shared(monitor.parts_)
         sums = sums * self._scale
-        n_played, (first, every) = len(self._paths), self._keeping
-        if n_played >= first and (n_played - first) % every == 0:
+        if len(self._paths) % self._keep_every == 0:
             self._store.take(self.module_)
             self._seen.append(sums)
         self.penalty_.play(sums)

@@ -91,8 +91,9 @@ class FairConstrainedClassifier(BoundedAnswers, BoundedClassifier):
     deploy : {"mixture", "best", "last", "uniform"}, default="mixture"
         ``"mixture"``: the least wrong mixture of networks that keeps all bounds, with
         at most one member more than there are constraints. ``"best"``: the one network
-        whose worse rank, of error and violation, is the best. ``"last"``: the network
-        as training leaves it. ``"uniform"``: all kept networks alike.
+        of the second half of the rounds whose worse rank, of error and violation, is
+        the best. ``"last"``: the network as training leaves it. ``"uniform"``: all
+        networks of the second half alike.
     criterion, optimizer, lr, max_epochs, batch_size, augment, channels, class_weight, \
             validation_fraction, monitor, callbacks, device, precision, capture, verbose
         As in `FairNeuralClassifier`.

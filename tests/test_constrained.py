@@ -20,11 +20,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, f1_score
 from sklearn.model_selection import PredefinedSplit
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 
 from fairskorch import FairConstrainedClassifier, FairNeuralClassifier
 from fairskorch.batches import GroupedRows
 from fairskorch.constraints import Churn, FMeasure, GMean
+from fairskorch.datasets import make_biased_classification
 from fairskorch.exceptions import (
     ConstantPredictionWarning,
     EmptyCellWarning,
@@ -310,6 +311,28 @@ def test_a_mixture_is_no_module(rows):
     clf = quick(deploy="uniform", max_epochs=2).fit(X, y, groups)
     with pytest.raises(ValueError, match="deploy='best'"):
         clf.to_module()
+
+
+@pytest.mark.parametrize("seed", [12, 14, 15])
+def test_a_mixture_keeps_a_bound_that_late_networks_all_leave_on_one_side(seed):
+    data = make_biased_classification(n_samples=1500, random_state=seed)
+    X, y = data.data.astype(np.float32), data.target
+    groups = data.sensitive_features["group"]
+    clf = FairConstrainedClassifier(constraint="dp", random_state=seed)
+    clf.fit(X, y, groups)
+    assert clf.is_feasible_
+    chance = expected_positives(clf, X)
+    assert np.where(y == 1, chance, 1 - chance).mean() > 0.75
+
+
+@pytest.mark.parametrize("deploy", ["mixture", "best", "uniform", "last"])
+def test_training_that_stops_early_has_an_answer(rows, deploy):
+    X, y, groups = rows
+    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=10)
+    clf = quick(deploy=deploy, callbacks=[stop]).fit(X, y, groups)
+    assert clf.n_iter_ == 2
+    assert len(clf.multipliers_) == 4
+    assert clf.predict_proba(X).shape == (len(X), 2)
 
 
 def test_a_mixture_has_few_members_and_is_no_worse_than_the_uniform_one(rows):
