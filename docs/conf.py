@@ -35,6 +35,7 @@ default_role = "py:obj"
 
 autosummary_generate = True
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 
 sphinx_gallery_conf = {
@@ -48,6 +49,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 0,
     "plot_gallery": True,
     "show_memory": False,
+    "write_computation_times": False,
     "abort_on_example_error": True,
 }
 
@@ -63,9 +65,11 @@ html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
     "navigation_with_keys": False,
+    "header_links_before_dropdown": 7,
 }
 # Pages without others below them have nothing to navigate.
-html_sidebars = {name: [] for name in ("install", "references", "whats_new")}
+ALONE = ("contributing", "install", "references", "whats_new")
+html_sidebars = {name: [] for name in ALONE}
 
 
 def write_math(translator, node):

@@ -63,32 +63,36 @@ for name, params in modes.items():
 print(pd.DataFrame(rows).T.round(3))
 
 # %%
-# From B3 to M2 only the penalty changes; from the network to B3 it plays no part.
+# From B3 to M2 only the penalty changes; from the network to B3 it plays no part. Here
+# balance alone closes most of the gap, and a penalty on top of it closes no more and
+# costs balanced accuracy: one data set, one seed.
 #
 # Every weight on every fold is one head of one batched problem, so a whole path costs
-# little more than one fit.
+# little more than one fit. Numbers at the points are weights.
 
 search = FairLastLayerClassifierCV(
     FrozenEstimator(plain), penalty_weights=10, cv=5, random_state=0
 ).fit(X[layer], y[layer], sensitive_features=groups[layer])
 path = search.path_
 
-fig, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
-for side, style, color in (("train", "o--", "0.5"), ("valid", "o-", "0")):
+fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+for side, style, color in (("train", "s--", "0.5"), ("valid", "o-", "0")):
     label = "rows trained on" if side == "train" else "held-out rows"
-    ax.plot(
-        path[f"{side}_equalized_odds_difference"],
-        path[f"{side}_balanced_accuracy"],
-        style,
-        color=color,
-        label=label,
-    )
+    gap = path[f"{side}_equalized_odds_difference"]
+    score = path[f"{side}_balanced_accuracy"]
+    ax.plot(gap, score, style, color=color, label=label, linewidth=0.8)
+    # The smallest weights lie on one spot.
+    for i in (0, *range(5, len(path))):
+        text = f"{path['penalty_weight'][i]:.2g}"
+        at = (gap[i], score[i])
+        ax.annotate(text, at, (4, 4), textcoords="offset points", fontsize=8)
 ax.set_xlabel("EO gap, mean over folds")
 ax.set_ylabel("balanced accuracy")
-ax.legend()
+ax.legend(loc="center right")
 plt.show()
 
 # %%
 # The highest held-out balanced accuracy decides, unless `refit` is a rule of one's own.
 
-print(f"chosen weight {search.penalty_weight_:.3g}:", measured(search))
+print(f"chosen weight: {search.penalty_weight_:.3g}")
+print(pd.Series(measured(search)).round(3).to_string())

@@ -46,8 +46,14 @@ print(f"all networks trained in the same steps: {search.stacked_}")
 
 eo = "equalized_odds_difference"
 names = {"balanced_accuracy": "balanced accuracy", eo: "EO gap"}
-columns = [f"{side}_{name}" for name in names for side in ("train", "valid")]
-print(search.path_[["penalty_weight", *columns]].round(3).to_string(index=False))
+sides = {"train": "training", "valid": "held-out"}
+columns = {
+    f"{side}_{name}": f"{shown}, {sides[side]}"
+    for name, shown in names.items()
+    for side in sides
+}
+path = search.path_.set_index("penalty_weight")
+print(path[list(columns)].rename(columns=columns).round(3).to_string())
 
 fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.2), layout="constrained")
 path = search.path_
@@ -77,7 +83,7 @@ for ax, (name, label) in zip(axes, names.items(), strict=True):
     ax.set_xlabel("penalty weight (dotted: chosen)")
     ax.set_ylabel(label)
     ax.grid(alpha=0.25)
-axes[0].legend(fontsize=8)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
 plt.show()
 
 # %%

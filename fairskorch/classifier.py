@@ -38,8 +38,10 @@ class FairNeuralClassifier(NeuralClassifier):
         `fairskorch.modules.SmallResNet` for images.
     penalty : {"dp", "di", "eopp", "eo", "ae", "mmf", "mindiff"}, type or None, \
             default="eo"
-        What is penalised: an alias or class of `fairskorch.penalties`; None for plain
-        training. Its parameters are ``penalty__reduction`` and so on;
+        What is penalised. The names stand, in this order, for demographic parity,
+        disparate impact, equal opportunity, equalized odds, accuracy equality (in mean
+        loss), max-min loss and MinDiff; or a class of `fairskorch.penalties`. None for
+        plain training. Its parameters are ``penalty__reduction`` and so on;
         ``penalty__memory``, 0 in the classes, defaults to 0.95 here, and to less where
         an epoch has under 60 batches.
     penalty_weight : float, default=0.7

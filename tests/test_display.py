@@ -239,7 +239,9 @@ def test_the_epoch_that_was_kept(table):
 
 def test_a_history_without_groups_or_held_out_rows(rows):
     X, y, _ = rows
-    clf = FairNeuralClassifier(penalty=None, max_epochs=2, validation_fraction=0)
+    clf = FairNeuralClassifier(
+        penalty=None, max_epochs=2, validation_fraction=0, random_state=0
+    )
     display = FairnessHistoryDisplay.from_estimator(clf.fit(X, y))
     assert display.metric_name == "balanced_accuracy"
     assert set(display.lines_) == {"training"}

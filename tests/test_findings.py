@@ -377,7 +377,8 @@ def test_a_new_last_layer_knows_its_rows_and_those_of_its_network(data, network)
 def test_an_estimator_at_the_end_of_a_pipeline_is_asked_too(data):
     train, _, test = data
     pipe = make_pipeline(
-        StandardScaler(), FairNeuralClassifier(penalty=None, max_epochs=2)
+        StandardScaler(),
+        FairNeuralClassifier(penalty=None, max_epochs=2, random_state=0),
     ).fit(*test[:2])
     report = fairness_report(FrozenEstimator(pipe), train=train, test=test)
     assert "rows that chose" in kinds(report)

@@ -218,7 +218,7 @@ def _new_rows(runs):
         turned = {"confirmed": "refuted", "refuted": "confirmed"}
         said = turned.get(_below(left), "undecided")
         yield (
-            "C3.6a a bound that training rows keep is left on new rows",
+            "C3.6a a bound that training rows keep is missed on new rows",
             f", {game}",
             said if kept else "undecided",
             f"violation {_text(train)} in training, {_text(left)} on new rows; "
