@@ -65,7 +65,6 @@ html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 7,
 }
 # Pages without others below them have nothing to navigate.
 ALONE = ("contributing", "install", "references", "whats_new")

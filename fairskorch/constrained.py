@@ -33,8 +33,9 @@ class FairConstrainedClassifier(BoundedAnswers, BoundedClassifier):
     wrong one that keeps all bounds: a randomised classifier, unless `deploy` asks for
     one network. Groups are needed to train, never to predict.
 
-    A bound is kept on the rows that the multipliers moved on; `violations_` says what
-    is left of it on rows that nothing was fitted to.
+    A bound is enforced on the rows that the multipliers move on, and `fit` warns where
+    it was missed; `violations_` says what is left of it on rows that nothing was
+    fitted to.
 
     Read more in the :ref:`user guide <constrained>`.
 
@@ -59,8 +60,8 @@ class FairConstrainedClassifier(BoundedAnswers, BoundedClassifier):
         game of [1]_ and [2]_ whose rates need not be differentiable.
     multiplier_data : {"train", "holdout"}, default="train"
         Rows that the multipliers move on and members are chosen by: those of the task
-        loss, or rows that give the weights no gradient, which makes bounds carry over
-        to new rows where the network can fit its training rows exactly [3]_.
+        loss, or rows that give the weights no gradient, by which bounds are meant to
+        carry over to new rows [3]_.
     multiplier_fraction : float or splitter, default=0.2
         Share of the rows, the same of every group and class, that
         ``multiplier_data="holdout"`` keeps for the multipliers, or a splitter as for
