@@ -143,6 +143,12 @@ class Backbone:
         part = _subset(rows, np.arange(min(2, len(rows))))
         try:
             outputs = next(iter(self.net.forward_iter(part)))
+        except RuntimeError as error:
+            raise ValueError(
+                f"The network of {self.owner} fails on the first rows of X: {error}. A "
+                "skorch classifier gets X as it is given; mostly it wants "
+                "X.astype('float32')."
+            ) from error
         finally:
             for hook in hooks:
                 hook.remove()

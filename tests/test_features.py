@@ -241,6 +241,13 @@ def test_networks_that_are_refused(module, message, table):
         tuned(net).fit(X, y, groups)
 
 
+def test_rows_of_a_type_that_the_network_cannot_take_are_refused(table):
+    X, y, groups = table
+    net = skorch_net(nn.Linear(5, 2)).initialize()
+    with pytest.raises(ValueError, match="fails on the first rows .*astype.'float32'"):
+        tuned(net).fit(X.astype(np.float64), y, groups)
+
+
 def test_features_that_are_not_finite(table):
     X, y, groups = table
     fitted = fair("auto").fit(X, y)
