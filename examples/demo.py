@@ -62,29 +62,33 @@ def table(reports):
 
 def verdict(value, low, high):
     """Say what the interval of a difference allows to say."""
-    word = "smaller" if high < 0 else "larger" if low > 0 else "indistinguishable"
+    word = "neither smaller nor larger for sure"
+    if high < 0 or low > 0:
+        word = "smaller" if high < 0 else "larger"
     return f"{word} ({value:+.3f} [{low:+.3f}, {high:+.3f}])"
 
 
 def sentences(reports, constant):
-    """Say in two sentences what the table shows, whichever way it came out."""
+    """Say in a sentence a fit what the table shows, whichever way it came out."""
     own = reports[DEFAULTS].table.loc[GAP]
     first = (
-        f"The EO gap of '{DEFAULTS}' is {own['train', 'value']:.3f} on its training "
-        f"rows and {own['test', 'value']:.3f} on held-out rows, where it is "
+        f"'{DEFAULTS}' has an EO gap of {own['train', 'value']:.3f} on its training "
+        f"rows and of {own['test', 'value']:.3f} on held-out rows; the second is "
         f"{verdict(*own['difference'])}."
     )
     if DEFAULTS in constant:
         first = f"'{DEFAULTS}' predicts one class for every row; its gap is no result."
-    parts = []
+    lines = [first]
     for arm in list(ARMS)[:-1]:
         rows = reports[arm].table["versus baseline"]
-        gap = f"the EO gap of '{arm}' is {verdict(*rows.loc[GAP])}"
+        gap = f"has an EO gap that is {verdict(*rows.loc[GAP])}"
         if arm in constant:
-            gap = f"'{arm}' predicts one class for every row, so its gap is no result"
-        parts.append(f"{gap} and its balanced accuracy {verdict(*rows.loc[HITS])}")
-    versus = "On held-out rows, compared with that fit, "
-    return f"{first} {versus}{'; '.join(parts)}."
+            gap = "predicts one class for every row, so that its gap is no result"
+        lines.append(
+            f"'{arm}', compared with it on held-out rows, {gap}, and its balanced "
+            f"accuracy is {verdict(*rows.loc[HITS])}."
+        )
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def draw(reports, path):
