@@ -64,23 +64,33 @@ class ConstrainedNet(GroupPenaltyNet):
         return self.penalty_ is not None and self.sampler != "shuffle"
 
     def get_iterator(self, dataset, training=False):
-        """Cut rows into batches; those of a step bring slopes in place of groups."""
+        """Cut rows into batches; those of a step bring charges in place of groups."""
         batches = super().get_iterator(dataset, training)
-        looked_up = training and self.penalty_ is not None and self.penalty_.plain
-        if looked_up and isinstance(batches, Batches) and not self._has_step_hooks():
-            self._rows = RowSlopes(batches, self.penalty_)
+        looked_up = training and isinstance(batches, Batches) and self._is_usual
+        if looked_up and not self._has_step_hooks():
+            self._rows = RowCharges(batches, self.penalty_)
         return batches
+
+    @property
+    def _is_usual(self):
+        """Whether the game knows the gradient of a step by heart."""
+        criterion, game = self.criterion_, self.penalty_
+        if game is None or not game.plain or game.slope != 1:
+            return False
+        kept = type(criterion) is torch.nn.CrossEntropyLoss and criterion.weight is None
+        return kept and criterion.label_smoothing == 0 and criterion.ignore_index < 0
 
     def descend(self, outputs, fields, target):
         """Give the weights the gradient of the Lagrangian; return the task loss."""
-        if "slopes" not in fields:
+        if "charges" not in fields:
             return super().descend(outputs, fields, target)
-        task = self._mean_loss(self.criterion_(outputs, target), fields)
-        game, slopes = self.penalty_, fields["slopes"]
-        if len(slopes) != self._rows.batch_size:
-            slopes = slopes * (self._rows.batch_size / len(slopes))
-        by_outputs = game.derivative(outputs, slopes)
-        torch.autograd.backward([task, outputs], [game.weight, by_outputs])
+        charges = fields["charges"]
+        if len(charges) != self._rows.batch_size:
+            charges = charges * (self._rows.batch_size / len(charges))
+        task, by_outputs = self.penalty_.descent(
+            outputs.detach(), target, charges, fields.get("weight")
+        )
+        torch.autograd.backward(outputs, by_outputs)
         return task
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
@@ -236,16 +246,16 @@ class ConstrainedNet(GroupPenaltyNet):
         return super().on_epoch_end(net, **kwargs)
 
 
-class RowSlopes:
+class RowCharges:
     """What the multipliers of two classes charge for the score of each row.
 
     They change once a round, so a step picks those of its rows and nothing else: the
-    slopes of cells by the number of rows in a batch.
+    charges of cells by the number of rows in a batch.
 
     Parameters
     ----------
     batches : Batches
-        Training batches; get a field ``"slopes"`` in place of groups.
+        Training batches; get a field ``"charges"`` in place of groups.
     game : ConstraintGame
     """
 
@@ -253,17 +263,17 @@ class RowSlopes:
         self.game = game
         groups = batches.fields.pop("groups")
         cell = torch.add(batches.y, groups, alpha=game.n_classes)
-        # Unknown groups have code -1, and their slopes are the last.
+        # Unknown groups have code -1, and their charges are the last.
         self.cell = cell.remainder_(game.n_cells)
         self.batch_size = batches.batch_size
         share = batches.fields.pop("importance", torch.ones(1))
-        self.share = (share / self.batch_size).to(game.slopes).unsqueeze(1)
+        self.share = (share / self.batch_size).to(game.slopes)
         # In one place, where a captured step finds them.
-        self.slopes = game.slopes.new_zeros(len(cell), 2)
-        batches.fields["slopes"] = self.slopes
+        self.charges = game.slopes.new_zeros(len(cell))
+        batches.fields["charges"] = self.charges
         self.refresh()
 
     def refresh(self):
         """Look them up again."""
         charges = self.game.charges()
-        torch.index_select(charges, 0, self.cell, out=self.slopes).mul_(self.share)
+        torch.index_select(charges, 0, self.cell, out=self.charges).mul_(self.share)

@@ -22,6 +22,11 @@ METRICS = {
     "TruePositiveRateParity": "equal_opportunity_difference",
 }
 
+_LOSS = torch.ops.aten.nll_loss_forward.default
+_LOSS_BACK = torch.ops.aten.nll_loss_backward.default
+_SOFTMAX_BACK = torch.ops.aten._log_softmax_backward_data.default
+_NONE, _MEAN = 0, 1
+
 
 class ConstraintGame(GroupPenalty):
     r"""What the multipliers add to the task loss: :math:`\sum_i \lambda_i h_i(\theta)`.
@@ -60,7 +65,6 @@ class ConstraintGame(GroupPenalty):
         shape = (self.n_cells, forms.columns.n_values)
         self.register_buffer("slopes", torch.zeros(shape))
         self.register_buffer("weight", torch.ones(()))
-        self.register_buffer("opposed", torch.empty(2, 2))
         self.refer_to(counts)
 
     def placed(self, device, dtype):
@@ -69,7 +73,6 @@ class ConstraintGame(GroupPenalty):
         self.to(kind) if kind.type != "mps" else self.to(kind, torch.float32)
         for name in ("slopes", "weight", "contrast"):
             setattr(self, name, getattr(self, name).to(dtype))
-        self.opposed = torch.stack([-self.contrast, self.contrast], 1)
         self.refresh()
         return self
 
@@ -111,26 +114,46 @@ class ConstraintGame(GroupPenalty):
         value = (values * slopes).sum() / len(logits)
         return torch.addcmul(value - value.detach(), task, self.weight)
 
-    def derivative(self, logits, slopes):
-        """Return what multipliers add to the gradient by logits of two classes.
+    def descent(self, logits, target, charges, weight=None):
+        """Return the cross-entropy of rows, and the gradient of the Lagrangian.
+
+        Of two classes whose scores are their probabilities, in as few operations as
+        a device needs; those of the cross-entropy are the ones of its own gradient.
 
         Parameters
         ----------
         logits : Tensor of shape (n_samples, 2)
-        slopes : Tensor of shape (n_samples, 2)
+            Without a gradient.
+        target : Tensor of shape (n_samples,), int64
+        charges : Tensor of shape (n_samples,)
             `charges` of each row's cell, by the number of rows.
+        weight : Tensor of shape (n_samples,), optional
+            Of each row in the cross-entropy.
 
         Returns
         -------
-        derivative : Tensor of shape (n_samples, 2)
+        task : scalar Tensor
+            Mean cross-entropy.
+        by_logits : Tensor of shape (n_samples, 2)
         """
-        # Scores of both classes: the slope of a sigmoid is the same at either.
-        scores = torch.mm(logits.detach(), self.opposed).sigmoid_()
-        return torch.ops.aten.sigmoid_backward(slopes, scores)
+        logs = torch.log_softmax(logits, 1)
+        if weight is None:
+            task, count = _LOSS(logs, target, None, _MEAN, -100)
+            by_logs = _LOSS_BACK(self.weight, logs, target, None, _MEAN, -100, count)
+        else:
+            losses, count = _LOSS(logs, target, None, _NONE, -100)
+            total = weight.sum()
+            task = (losses * weight).sum() / total
+            weight = weight * (self.weight / total)
+            by_logs = _LOSS_BACK(weight, logs, target, None, _NONE, -100, count)
+        # The score is the probability of class 1, and that by its logarithm itself.
+        score = logs.select(1, 1).exp()
+        by_logs.select(1, 1).addcmul_(score, charges)
+        return task, _SOFTMAX_BACK(by_logs, logs, 1, logs.dtype)
 
     def charges(self):
-        """Return the derivative by the slopes of two logits: (n_cells, 2)."""
-        return torch.outer(self.slopes[:, 0], self.contrast)
+        """Return what multipliers charge for a score of class 1: (n_cells,)."""
+        return self.slopes[:, 0]
 
     def _slopes(self, target, groups, weight):
         # Unknown groups have code -1, and their slopes are the last.
