@@ -112,7 +112,8 @@ class ConstraintGame(GroupPenalty):
         values = self.soft_values(as_columns(logits), target, loss, reference)
         slopes = self._slopes(target, groups, weight)
         value = (values * slopes).sum() / len(logits)
-        return torch.addcmul(value - value.detach(), task, self.weight)
+        value = torch.addcmul(value, task, self.weight)
+        return value - value.detach() + task.detach()
 
     def descent(self, logits, target, charges, weight=None):
         """Return the cross-entropy of rows, and the gradient of the Lagrangian.

@@ -714,6 +714,37 @@ def test_datasets_and_hooks_train_as_arrays_do(rows):
     )
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"game": "proxy"},
+        {"class_weight": {0: 1.0, 1: 3.0}},
+        {"sampler": "stratified"},
+        {"sampler": "balanced_cells", "game": "proxy"},
+        {"surrogate_slope": 2.0},
+        {"criterion__label_smoothing": 0.2},
+    ],
+)
+def test_steps_are_the_same_whether_someone_looks_into_them_or_not(rows, params):
+    X, y, groups = rows
+    groups = np.where(np.arange(len(y)) % 9 == 0, None, groups)
+
+    class Watch(Callback):
+        def on_grad_computed(self, net, **kwargs):
+            assert all(p.grad is not None for p in net.module_.parameters())
+
+    common = {"deploy": "last", "bound": 0.02, "precision": "float64", **params}
+    fast = quick(**common).fit(X, y, groups)
+    watched = quick(**common, callbacks=[Watch()]).fit(X, y, groups)
+    assert (fast.multipliers_ > 0).any(axis=None)
+    np.testing.assert_allclose(
+        fast.predict_proba(X), watched.predict_proba(X), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        fast.history_["objective"], watched.history_["objective"], rtol=1e-9
+    )
+
+
 def test_equal_seeds_fit_equally(rows):
     X, y, groups = rows
     state = torch.random.get_rng_state()
