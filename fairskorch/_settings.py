@@ -30,9 +30,13 @@ def find_penalty(owner, penalty, weight):
             )
         penalty = ALIASES[penalty]
     if not (inspect.isclass(penalty) and issubclass(penalty, GroupPenalty)):
+        hint = ""
+        if isinstance(penalty, GroupPenalty):
+            hint = " Pass the class; its parameters are penalty__reduction and so on."
         raise InvalidParameterError(
             f"The 'penalty' parameter of {owner} must be None, an alias or a class "
             f"derived from fairskorch.penalties.GroupPenalty. Got {penalty!r} instead."
+            f"{hint}"
         )
     if weight > penalty.max_weight:
         raise InvalidParameterError(

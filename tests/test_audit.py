@@ -334,6 +334,7 @@ def test_markdown_html_and_text(report):
     assert all(line.count("|") == 7 for line in lines[:7])
     assert "Rows: train 900, test 900, validation 900." in text
     html = report._repr_html_()
+    assert "Bold: a difference whose interval leaves 0 out." in html
     assert cell in re.sub(r"<[^>]*>", "", html)
     assert "<li>" in html
     assert cell in repr(report)

@@ -14,6 +14,7 @@ from fairskorch.exceptions import (
     NonFiniteLossError,
     UnknownGroupWarning,
 )
+from fairskorch.penalties import EqualizedOdds
 
 N = 40
 RNG = np.random.default_rng(0)
@@ -109,6 +110,7 @@ def test_bad_data_is_refused_before_any_work(args, kwargs, message):
         ({"penalty": "equalised_odds"}, "'eo' .EqualizedOdds.*Did you mean 'eo'"),
         ({"penalty": "demographic parity"}, "Did you mean 'dp'"),
         ({"penalty": "?"}, r"'mmf' \(MaxMinLoss\)\. Got '\?' instead\.$"),
+        ({"penalty": EqualizedOdds(2)}, "Pass the class; .* penalty__reduction"),
         ({"penalty": torch.nn.Linear}, "a class derived from .*GroupPenalty"),
         ({"penalty_weight": -1}, "'penalty_weight' parameter .* Got -1"),
         ({"penalty_weight": float("nan")}, "'penalty_weight' parameter .* Got nan"),

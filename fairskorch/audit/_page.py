@@ -78,11 +78,15 @@ PAGE = """<!DOCTYPE html>
 """
 
 
+BOLD = '<p class="note">Bold: a difference whose interval leaves 0 out.</p>'
+
+
 def fragment(report):
     """Return the table with its strips, the caption and the warnings, as HTML."""
     return (
         f'<div class="fairness-report"><style>{STYLE}</style>{_table(report)}'
-        f'<p class="note">{escape(_text.caption(report))}</p>{_findings(report)}</div>'
+        f'<p class="note">{escape(_text.caption(report))}</p>{BOLD}'
+        f"{_findings(report)}</div>"
     )
 
 
@@ -94,7 +98,7 @@ def page(report):
     else:
         parts.append('<p class="note">Nothing was found that needs a warning.</p>')
     parts += [_heading("Every metric on every split"), _table(report)]
-    parts.append('<p class="note">Bold: a difference whose interval leaves 0 out.</p>')
+    parts.append(BOLD)
     parts += [_heading("Every group"), _groups(report)]
     if report.changes is not None:
         parts += [_heading("Every group against the baseline, on test rows")]
