@@ -310,7 +310,7 @@ class BoundedClassifier(NeuralClassifier):
             name = seen_rows.idxmax()
             row = table.loc[("multiplier", name)]
             warnings.warn(
-                f"{self._owner} with deploy={self.deploy!r} leaves the bound "
+                f"{self._owner} with deploy={self.deploy!r} misses the bound "
                 f"{row['bound']:g} of {name!r} on the rows that multipliers moved on: "
                 f"the smallest violation that was reached is {row['violation']:.3g}. "
                 "Try a larger bound, more max_epochs, or another module.",

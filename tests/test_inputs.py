@@ -295,5 +295,11 @@ def test_a_dataset_of_pairs_is_refused():
         def __getitem__(self, i):
             return super().__getitem__(i)[:2]
 
-    with pytest.raises(ValueError, match=r"must yield \(x, y, group\)"):
+    with pytest.raises(ValueError, match=r"must yield \(x, y, group\).* None is unk"):
         quick().fit(Pairs())
+
+    class Unknown(Pairs):
+        def __getitem__(self, i):
+            return *super().__getitem__(i), None
+
+    assert len(quick(penalty=None).fit(Unknown()).predict(Unknown())) == N
