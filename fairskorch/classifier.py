@@ -23,7 +23,7 @@ class FairNeuralClassifier(NeuralClassifier):
     The loss is ``task + penalty_weight * ramp * penalty``, where the penalty compares
     rates of scores, losses or score distributions between the groups of each batch.
     Groups are needed to train, never to predict. What the penalty is worth is seen on
-    rows that were not trained on: `history_` shows both sides.
+    rows that were not trained on [1]_: `history_` shows both sides.
 
     Read more in the :ref:`user guide <training>`.
 

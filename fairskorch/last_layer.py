@@ -20,8 +20,8 @@ class FairLastLayerClassifier(FineTuner):
 
     The network computes the inputs of its last linear layer once, in eval mode. A new
     linear layer is then trained on these features, on rows that are balanced over cells
-    of group and class, and takes the place of the old one. The wrapped network is never
-    changed. Groups are needed to train, never to predict.
+    of group and class, and takes the place of the old one [1]_. The wrapped network is
+    never changed. Groups are needed to train, never to predict.
 
     Read more in the :ref:`user guide <last_layer>`.
 

@@ -89,6 +89,8 @@ class SmallResNet(nn.Module):
 class ResNet18(nn.Module):
     """The 18-layer residual network, with a stem for small or for large images.
 
+    As in [1]_, and without pretrained weights.
+
     Parameters
     ----------
     in_channels : int
