@@ -1,5 +1,7 @@
 """The net that plays a game with multipliers while it trains."""
 
+from itertools import count
+
 import torch
 
 from fairskorch._balls import balls_of, project
@@ -38,6 +40,7 @@ class ConstrainedNet(GroupPenaltyNet):
     ]
 
     _game_batches = _store = _balls = _start = _scale = _rows = _shared = None
+    _turns = None
 
     def __init__(
         self, module, *args, rounds=2, radius=None, radius_scope="network", **kwargs
@@ -128,8 +131,7 @@ class ConstrainedNet(GroupPenaltyNet):
             self._game_batches = self.get_iterator(rows, training=False)
             self._scale = scale.to(self.device).unsqueeze(-1)
             self._scale = self._scale.to(self.penalty_.masses.dtype)
-        self._n_steps = n_steps
-        self._n_done = 0
+        self._turns = _turns(n_steps, self.rounds)
         self._keep_every = keep_every
         self._store = Snapshots(self.module_)
         self._seen, self._paths = [], []
@@ -158,36 +160,35 @@ class ConstrainedNet(GroupPenaltyNet):
 
     def _forget_game(self):
         self._game_batches = self._store = self._balls = self._start = None
-        self._rows = self._shared = None
+        self._rows = self._shared = self._turns = None
         self._seen, self._paths = [], []
 
     def __getstate__(self):
         game = ("_game_batches", "_store", "_balls", "_start", "_scale")
-        game = (*game, "_rows", "_shared")
+        game = (*game, "_rows", "_shared", "_turns")
         return {**super().__getstate__(), **dict.fromkeys(game)}
 
-    @torch.no_grad()
     def after_update(self):
         """Bring the weights back into their balls."""
         super().after_update()
         if self.radius is None:
             return
-        for ball, start in zip(self._balls, self._start, strict=True):
-            project(ball, start, self.radius)
+        with torch.no_grad():
+            for ball, start in zip(self._balls, self._start, strict=True):
+                project(ball, start, self.radius)
 
     def after_step(self):
         """Play a round when it is due."""
-        before = self._n_done * self.rounds // self._n_steps
-        self._n_done += 1
         if self._game_batches is None:
             return
-        if self._n_done * self.rounds // self._n_steps > before:
-            self._play_round()
+        due, is_last = next(self._turns)
+        if due:
+            self._play_round(is_last)
 
     @torch.no_grad()
-    def _play_round(self):
+    def _play_round(self, is_last):
         self._set_training(False)
-        monitor = self._reads_next()
+        monitor = self._reads_next() if is_last else None
         if monitor is None:
             sums = self.sums_of(self.module_, self._game_batches, self.penalty_.hard)
         else:
@@ -220,8 +221,7 @@ class ConstrainedNet(GroupPenaltyNet):
 
     def _reads_next(self):
         """Return the monitor if it is the next to see the weights, as they are now."""
-        is_last = self._n_done % self._n_steps == 0
-        if not is_last or self._average is not None or self._has_step_hooks():
+        if self._average is not None or self._has_step_hooks():
             return None
         found = [c for _, c in self.callbacks_ if isinstance(c, FairnessMonitor)]
         batches = self._game_batches
@@ -244,6 +244,13 @@ class ConstrainedNet(GroupPenaltyNet):
             game = self.penalty_
             self.history.record("multiplier_sum", float(game.player.multipliers.sum()))
         return super().on_epoch_end(net, **kwargs)
+
+
+def _turns(n_steps, rounds):
+    """Tell of each step whether a round follows, and whether its epoch ends."""
+    for n_done in count(1):
+        before, now = (n_done - 1) * rounds // n_steps, n_done * rounds // n_steps
+        yield now > before, n_done % n_steps == 0
 
 
 class RowCharges:
