@@ -1,6 +1,7 @@
 """Which sensitive features make the groups, and which are monitored beside them."""
 
-from fairskorch._validation import InvalidParameterError, did_you_mean
+from fairskorch._names import did_you_mean
+from fairskorch._validation import InvalidParameterError
 from fairskorch.groups import GroupEncoder
 from fairskorch.metrics import METRICS
 

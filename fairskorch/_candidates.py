@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fairskorch._validation import did_you_mean
+from fairskorch._names import did_you_mean
 from fairskorch.metrics import METRICS
 
 #: Scores that stand for accuracy where none is named, the first that is there.

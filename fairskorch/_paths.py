@@ -10,8 +10,9 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check
 
 from fairskorch import _settings
 from fairskorch._candidates import is_group_metric, standard_error
+from fairskorch._names import did_you_mean
 from fairskorch._rules import SelectionRule, as_rule
-from fairskorch._validation import InvalidParameterError, did_you_mean
+from fairskorch._validation import InvalidParameterError
 from fairskorch.metrics import METRICS
 
 #: Smallest and largest positive weight that is tried by default.

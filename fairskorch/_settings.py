@@ -1,7 +1,6 @@
 """What parameters stand for: aliases, devices, and what "auto" becomes."""
 
 import contextlib
-import difflib
 import inspect
 from numbers import Integral
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from fairskorch._names import did_you_mean
 from fairskorch._validation import InvalidParameterError
 from fairskorch.penalties import ALIASES, GroupPenalty
 from fairskorch.schedules import Ascent
@@ -26,7 +26,7 @@ def find_penalty(owner, penalty, weight):
             raise InvalidParameterError(
                 f"The 'penalty' parameter of {owner} must be None, a class derived "
                 f"from fairskorch.penalties.GroupPenalty, or one of {_aliases()}. Got "
-                f"{penalty!r} instead.{_meant(penalty)}"
+                f"{penalty!r} instead." + did_you_mean(penalty, ALIASES, listed=True)
             )
         penalty = ALIASES[penalty]
     if not (inspect.isclass(penalty) and issubclass(penalty, GroupPenalty)):
@@ -48,15 +48,6 @@ def find_penalty(owner, penalty, weight):
 
 def _aliases():
     return ", ".join(f"{name!r} ({kind.__name__})" for name, kind in ALIASES.items())
-
-
-def _meant(penalty):
-    """Suggest the alias that a misspelt alias, or the penalty's full name, is near."""
-    names = {name: name for name in ALIASES}
-    names |= {kind.__name__.lower(): name for name, kind in ALIASES.items()}
-    said = penalty.replace("_", "").replace(" ", "").lower()
-    near = difflib.get_close_matches(said, names, n=1, cutoff=0.5)
-    return f" Did you mean {names[near[0]]!r}?" if near else ""
 
 
 def check_schedule(owner, penalty, schedule):

@@ -1,6 +1,5 @@
 """Checks of parameters; the only importer of scikit-learn's private names."""
 
-import difflib
 import inspect
 
 from sklearn.base import _fit_context
@@ -12,6 +11,8 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import _check_sample_weight
 
+from fairskorch._names import did_you_mean
+
 __all__ = [
     "HasMethods",
     "Interval",
@@ -19,7 +20,6 @@ __all__ = [
     "StrOptions",
     "check_nested_names",
     "check_sample_weight",
-    "did_you_mean",
     "fit_context",
     "required_names",
     "signature_names",
@@ -34,15 +34,6 @@ ELSEWHERE = {"learning_rate": "lr", "train_split": "validation_fraction"}
 
 #: Brings sample weights into an array, or refuses them.
 check_sample_weight = _check_sample_weight
-
-
-def did_you_mean(name, known):
-    """Return the end of a message that suggests the nearest known name."""
-    known = sorted({str(k) for k in known})
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    if near:
-        return f" Did you mean {near[0]!r}?"
-    return f" Known are {', '.join(map(repr, known))}." if known else ""
 
 
 def signature_names(part):

@@ -10,6 +10,7 @@ import pandas as pd
 from skorch.callbacks import Callback
 
 from fairskorch._candidates import direction, metric_of
+from fairskorch._names import did_you_mean
 from fairskorch.exceptions import InestimableWarning
 
 __all__ = ["BestEpoch"]
@@ -157,7 +158,7 @@ class BestEpoch(Callback):
             known = [c.removeprefix("valid_") for c in history if "valid_" in c]
             raise ValueError(
                 f"The rule {self.rule!r} of BestEpoch is no column of held-out rows; "
-                f"there are {known}."
+                f"there are {known}.{did_you_mean(self.rule, known, listed=True)}"
             )
         value = direction(self.rule) * history[column].to_numpy(dtype=float)
         if metric_of(self.rule) in FLOORLESS:

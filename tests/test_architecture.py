@@ -13,7 +13,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: What each room may import of the package, and which frameworks.
 ARROWS = {
     "exceptions": {"sklearn"},
-    "_validation": {"sklearn"},
+    "_names": set(),
+    "_validation": {"sklearn", "_names"},
     "_params": {"sklearn"},
     "groups": {"numpy", "pandas"},
     "rates": {"torch"},
@@ -25,14 +26,14 @@ ARROWS = {
     "batches": {"torch", "numpy", "skorch", "_sources", "groups"},
     "metrics": {
         *("torch", "numpy", "pandas", "sklearn", "fairlearn"),
-        *("rates", "groups", "exceptions"),
+        *("_names", "rates", "groups", "exceptions"),
     },
     "intervals": {"torch", "numpy", "pandas", "scipy", "metrics"},
     "audit": {
         *("torch", "numpy", "pandas", "scipy", "fairlearn", "matplotlib", "sklearn"),
         *("_marks", "groups", "intervals", "metrics", "rates"),
     },
-    "_candidates": {"numpy", "pandas", "_validation", "metrics"},
+    "_candidates": {"numpy", "pandas", "_names", "metrics"},
     "_rules": {"numpy", "_candidates", "exceptions"},
     "selection": {"numpy", "pandas", "_candidates", "_rules"},
     "display": {
@@ -41,7 +42,7 @@ ARROWS = {
     },
     "monitor": {"torch", "skorch", "metrics", "rates"},
     "progress": {"skorch", "tqdm"},
-    "stopping": {"numpy", "pandas", "skorch", "_candidates", "exceptions"},
+    "stopping": {"numpy", "pandas", "skorch", "_candidates", "_names", "exceptions"},
     "_steps": {"torch", "modules", "rates"},
     "_streams": {"_sources"},
     "_averaging": {"torch"},
@@ -60,7 +61,8 @@ ARROWS = {
         *("numpy", "pandas", "sklearn", "exceptions", "groups", "_validation"),
     },
     "_settings": {
-        *("torch", "numpy", "sklearn", "_validation", "penalties", "schedules"),
+        *("torch", "numpy", "sklearn", "_names", "_validation", "penalties"),
+        "schedules",
     },
     "_building": {
         *("torch", "numpy", "pandas", "skorch", "_attributes", "_validation"),
@@ -68,7 +70,7 @@ ARROWS = {
     },
     "constraints": {
         *("torch", "numpy", "pandas", "scipy", "fairlearn", "_validation"),
-        "intervals",
+        *("_names", "intervals"),
     },
     "_players": {"torch"},
     "_mixtures": {"torch", "numpy", "scipy"},
@@ -97,7 +99,7 @@ ARROWS = {
     },
     "_marks": {"numpy"},
     "_probabilities": {"torch", "numpy", "rates"},
-    "_attributes": {"_validation", "groups", "metrics"},
+    "_attributes": {"_names", "_validation", "groups", "metrics"},
     "_estimator_rows": {
         *("torch", "numpy", "sklearn", "_attributes", "_preparation", "batches"),
         "inputs",
@@ -113,7 +115,7 @@ ARROWS = {
     "_features": {"torch", "numpy", "skorch", "sklearn", "batches", "modules"},
     "_paths": {
         *("numpy", "pandas", "sklearn", "_candidates", "_rules", "_settings"),
-        *("_validation", "metrics"),
+        *("_names", "_validation", "metrics"),
     },
     "_objective": {"torch", "penalties"},
     "_heads": {
@@ -157,7 +159,9 @@ ARROWS = {
         *("_paths", "_preparation", "_settings", "_validation", "classifier"),
         "groups",
     },
-    "datasets": {"numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm"},
+    "datasets": {
+        *("numpy", "pandas", "scipy", "sklearn", "PIL", "joblib", "tqdm", "_names"),
+    },
     "__init__": {
         *("classifier", "classifier_cv", "constrained", "last_layer"),
         "last_layer_cv",

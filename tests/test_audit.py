@@ -410,7 +410,7 @@ def test_plot_without_matplotlib(report, monkeypatch):
             {"test": (*TEST[:2], np.column_stack([TEST[2], TEST[2]]))},
             "must have the same columns; got {'train': 1, 'test': 2}",
         ),
-        ({"metrics": ["equalized_odds"]}, "did you mean 'equalized_odds_"),
+        ({"metrics": ["equalized_odds"]}, "Did you mean 'equalized_odds_difference'"),
         ({"confidence_level": 95}, r"confidence_level must be in \(0, 1\)"),
         ({"pos_label": 7}, r"pos_label of fairness_report .* \[0, 1\]; got 7"),
         (

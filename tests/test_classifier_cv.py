@@ -568,6 +568,7 @@ def test_copies_storage_and_the_callers_randomness(table):
         ({"penalty": "mmf", "penalty_weights": [2]}, "at most 1.0"),
         ({"penalty": "oe"}, "Did you mean 'eo'"),
         ({"refit": "acuracy"}, "Did you mean 'accuracy'"),
+        ({"refit": most_accurate_within("eo", 0.1)}, "Did you mean 'equalized_odds_d"),
         ({"scoring": "balanced"}, "'balanced'"),
         ({"stack": "yes"}, "'stack' parameter"),
         ({"penalty_weight": 3}, "no parameter 'penalty_weight'"),

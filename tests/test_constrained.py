@@ -637,6 +637,8 @@ def test_a_ball_that_is_never_left_changes_nothing(rows):
     ("params", "message"),
     [
         ({"constraint": "eod"}, "Did you mean 'eo'"),
+        ({"constraint": "equalized_odds"}, "Did you mean 'eo'"),
+        ({"constraint": ["dp", "TruePositiveRateParity"]}, "Did you mean 'eopp'"),
         ({"constraint": "mindiff"}, "compares distributions"),
         ({"constraint": []}, "empty list"),
         ({"constraint": EqualizedOdds}, "pass an instance"),

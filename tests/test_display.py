@@ -266,7 +266,7 @@ def test_a_history_without_groups_or_held_out_rows(rows):
             lambda: FairnessGapDisplay.from_predictions(
                 [0, 1], [0, 1], sensitive_features=["a", "b"], metrics=["accuraci"]
             ),
-            "did you mean 'accuracy'",
+            "Did you mean 'accuracy'",
         ),
         (lambda: FairnessHistoryDisplay.from_cv_results({}), "has no 'estimator'"),
     ],

@@ -109,6 +109,7 @@ def test_bad_data_is_refused_before_any_work(args, kwargs, message):
         ({"penalty": "oe"}, "'penalty' parameter .* Did you mean 'eo'"),
         ({"penalty": "equalised_odds"}, "'eo' .EqualizedOdds.*Did you mean 'eo'"),
         ({"penalty": "demographic parity"}, "Did you mean 'dp'"),
+        ({"penalty": "max-min loss"}, "Did you mean 'mmf'"),
         ({"penalty": "?"}, r"'mmf' \(MaxMinLoss\)\. Got '\?' instead\.$"),
         ({"penalty": EqualizedOdds(2)}, "Pass the class; .* penalty__reduction"),
         ({"penalty": torch.nn.Linear}, "a class derived from .*GroupPenalty"),

@@ -428,9 +428,9 @@ def test_statistics_of_batches_add_up():
 
 
 def test_core_unknown_name():
-    with pytest.raises(ValueError, match="did you mean 'equalized_odds_difference'"):
+    with pytest.raises(ValueError, match="Did you mean 'equalized_odds_difference'"):
         from_counts("equalised_odds_difference", draws())
-    with pytest.raises(ValueError, match="expected one of"):
+    with pytest.raises(ValueError, match="Known are"):
         from_counts("xyzzy", draws())
 
 
@@ -535,7 +535,7 @@ def test_group_metrics_of_several_classes():
 
 
 def test_group_metrics_unknown_name():
-    with pytest.raises(ValueError, match="did you mean 'selection_rate'"):
+    with pytest.raises(ValueError, match="Did you mean 'selection_rate'"):
         group_metrics(
             [0, 1], [0, 1], sensitive_features=[0, 1], metrics="selectionrate"
         )

@@ -153,6 +153,7 @@ def test_the_net_watches_codes(table):
     ("params", "message"),
     [
         ({"monitor_metrics": ["equalised_odds_difference"]}, "Did you mean 'equalized"),
+        ({"monitor_metrics": ["dp"]}, "Did you mean 'demographic_parity_difference'"),
         ({"monitor_metrics": ["accuracy"], "monitor": None}, "no effect with monitor="),
         ({"monitor_attributes": ["agee"]}, "no such column. Did you mean 'age'"),
         ({"penalty_attributes": ["race"]}, "penalty_attributes of FairNeural.*'race'"),

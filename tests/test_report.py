@@ -515,7 +515,7 @@ def test_many_groups(model):
         ({"test": (None, *ONE["test"][1:])}, "'test' .* has X=None, which only a dict"),
         ({"n_boot": 1}, "n_boot .* whole number of at least 2; got 1"),
         ({"metrics": []}, "must name at least one metric"),
-        ({"metrics": ["roc_auc_diff"]}, "did you mean 'roc_auc_difference'"),
+        ({"metrics": ["roc_auc_diff"]}, "Did you mean 'roc_auc_difference'"),
         (
             {"estimator": Hard(), "metrics": ["roc_auc"]},
             "needs probabilities, which Hard",

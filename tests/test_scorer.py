@@ -10,6 +10,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from fairskorch import metrics
 from fairskorch.exceptions import InestimableWarning
 from fairskorch.metrics import METRICS, fairness_scorer
+from fairskorch.penalties import ALIASES
 
 SCALARS = [name for name, metric in METRICS.items() if metric.compare != "overall"]
 NAME = "equalized_odds_difference"
@@ -156,15 +157,23 @@ def test_a_split_that_cannot_be_scored_is_nan(data, routing):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("equalised_odds_difference", f"did you mean '{NAME}'"),
-        ("acuracy_difference", "did you mean 'accuracy_difference'"),
+        ("equalised_odds_difference", f"Did you mean '{NAME}'"),
+        ("acuracy_difference", "Did you mean 'accuracy_difference'"),
         ("accuracy", "Unknown metric of fairness_scorer 'accuracy'"),
-        (None, "expected one of"),
+        (None, "Known are"),
     ],
 )
 def test_unknown_name(name, message):
     with pytest.raises(ValueError, match=message):
         fairness_scorer(name)
+
+
+@pytest.mark.parametrize("alias", sorted(ALIASES.keys() - {"mindiff"}))
+def test_the_name_of_a_penalty_suggests_its_metric(alias):
+    kind = ALIASES[alias]
+    for name in (alias, kind.__name__):
+        with pytest.raises(ValueError, match=f"Did you mean '{kind.metric}'"):
+            fairness_scorer(name)
 
 
 @pytest.mark.parametrize(

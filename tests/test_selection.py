@@ -301,6 +301,8 @@ def test_scores_that_are_not_there_or_not_clear():
     table = results(ACCURACY, GAP)
     with pytest.raises(ValueError, match="Did you mean 'equalized_odds_difference'"):
         most_accurate_within("equalised_odds_difference", 0.1)(table)
+    with pytest.raises(ValueError, match="Did you mean 'equalized_odds_difference'"):
+        most_accurate_within("eo", 0.1)(table)
     with pytest.raises(ValueError, match="'gap'. A search calls .* keys in scoring"):
         most_accurate_within(EO, 0.1)(results(ACCURACY, GAP, "gap"))
     with pytest.raises(ValueError, match="Say which score is to be large"):

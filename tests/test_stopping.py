@@ -232,12 +232,19 @@ def test_searches_copies_and_pickles(table):
     assert kept.weights_ == {}
 
 
+def test_a_rule_that_is_no_column_suggests_one():
+    history = pd.DataFrame({f"valid_{GAP}": [0.1], "valid_balanced_accuracy": [0.8]})
+    with pytest.raises(ValueError, match=f"no column .* Did you mean '{GAP}'"):
+        BestEpoch("eo").choose(history)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
         ({"early_stopping": GAP, "validation_fraction": 0}, "needs held-out rows"),
         ({"early_stopping": GAP, "monitor": None}, "reads what the monitor records"),
         ({"early_stopping": "equal_odds"}, "Did you mean 'equalized_odds"),
+        ({"early_stopping": "equalized_odds"}, f"Did you mean '{GAP}'"),
         ({"early_stopping": "accuracy_by_age"}, "needs 'age' among monitor_attr"),
         ({"early_stopping": "penalty", "penalty": None}, "'early_stopping' parameter"),
         ({"early_stopping": 3}, "'early_stopping' parameter"),

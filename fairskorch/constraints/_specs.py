@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairskorch._validation import InvalidParameterError, did_you_mean
+from fairskorch._names import did_you_mean
+from fairskorch._validation import InvalidParameterError
 from fairskorch.constraints._moments import read_moment
 
 
@@ -386,7 +387,7 @@ def _find(owner, constraint):
                 "which no bound on rates says; use 'dp' or 'eopp', or "
                 "FairNeuralClassifier(penalty='mindiff')."
             )
-        hint = did_you_mean(constraint, ALIASES)
+        hint = did_you_mean(constraint, ALIASES, listed=True)
     else:
         found = read_moment(owner, constraint)
         if found is not None:

@@ -1,8 +1,9 @@
 """Checks of what a user hands to this package, made before any work is done."""
 
-import difflib
 from numbers import Integral, Real
 from pathlib import Path
+
+from fairskorch._names import did_you_mean
 
 
 def check_int(value, name, owner, minimum=1):
@@ -34,16 +35,9 @@ def check_choice(value, choices, name, owner):
     if value not in choices:
         raise ValueError(
             f"The {name!r} parameter of {owner} must be one of {choices}. "
-            f"Got {value!r} instead.{did_you_mean(value, choices)}"
+            f"Got {value!r} instead.{did_you_mean(value, choices, listed=True)}"
         )
     return value
-
-
-def did_you_mean(value, choices):
-    """Return a sentence that names the nearest of `choices`, or nothing."""
-    by_text = {str(choice).lower(): choice for choice in choices}
-    near = difflib.get_close_matches(str(value).lower(), by_text, n=1, cutoff=0.5)
-    return f" Did you mean {by_text[near[0]]!r}?" if near else ""
 
 
 def as_names(value, name, owner):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from fairskorch.datasets._checks import did_you_mean
+from fairskorch._names import did_you_mean
 
 
 def read_table(path, owner, **kwargs):
@@ -23,7 +23,7 @@ def require_columns(frame, columns, owner, where):
             raise ValueError(
                 f"{owner}: no column {column!r} in {where}; it has "
                 f"{[str(name) for name in frame.columns]}."
-                f"{did_you_mean(column, frame.columns)}"
+                f"{did_you_mean(column, frame.columns, listed=True)}"
             )
     if not len(frame):
         raise ValueError(f"{owner}: {where} has no rows.")

@@ -1,11 +1,11 @@
 """Every metric of this package as a function of counts, for all draws at once."""
 
-import difflib
 from typing import NamedTuple
 
 import torch
 
 from fairskorch import rates
+from fairskorch._names import did_you_mean
 
 __all__ = ["METRICS", "Metric", "compared_rates", "from_counts", "lookup"]
 
@@ -66,9 +66,7 @@ def lookup(name, names=METRICS, owner="metric"):
     """Return the entry of a name, or say which name was probably meant."""
     if isinstance(name, str) and name in names:
         return names[name]
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"expected one of {list(names)}."
-    raise ValueError(f"Unknown {owner} {name!r}: {hint}")
+    raise ValueError(f"Unknown {owner} {name!r}.{did_you_mean(name, names)}")
 
 
 def _hits_as_value(statistic):
