@@ -174,8 +174,9 @@ class FairConstrainedClassifier(BoundedAnswers, BoundedClassifier):
 
     References
     ----------
-    .. [1] Chen, Wang, Kolar. Provably Training Neural Network Classifiers under
-       Fairness Constraints. arXiv:2012.15274, 2020.
+    .. [1] Chen, Wang, Kolar. Provably Training Overparameterized Neural Network
+       Classifiers with Non-convex Constraints. Electronic Journal of Statistics
+       16(2), 2022. arXiv:2012.15274.
     .. [2] Cotter, Jiang, Sridharan. Two-Player Games for Efficient Non-Convex
        Constrained Optimization. ALT 2019.
     .. [3] Cotter, Gupta, Jiang, Srebro, Sridharan, Wang, Woodworth, You. Training

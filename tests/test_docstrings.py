@@ -2,7 +2,9 @@
 
 import importlib
 import inspect
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 from numpydoc.docscrape import ClassDoc, FunctionDoc
@@ -14,11 +16,13 @@ from fairskorch import (
     FairNeuralClassifierCV,
 )
 
+ROOT = Path(__file__).parents[1]
 MODULES = [
     "fairskorch",
     "fairskorch.audit",
     "fairskorch.augment",
     "fairskorch.batches",
+    "fairskorch.constraints",
     "fairskorch.datasets",
     "fairskorch.display",
     "fairskorch.exceptions",
@@ -90,6 +94,23 @@ def test_every_parameter_is_documented(name):
         assert documented <= expected
         return
     assert documented == expected
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_reference_is_cited_in_the_text(name):
+    text, _, listed = inspect.getdoc(PUBLIC[name]).partition("\nReferences\n")
+    numbers = re.findall(r"^\.\. \[(\d+)\]", listed, flags=re.MULTILINE)
+    assert [n for n in numbers if f"[{n}]_" not in text] == []
+
+
+def test_the_paper_on_constraints_has_one_title():
+    files = [ROOT / "README.md", ROOT / "docs" / "references.rst"]
+    texts = [path.read_text() for path in files]
+    text = " ".join([*texts, *map(inspect.getdoc, PUBLIC.values())])
+    *before, _ = " ".join(text.split()).split("arXiv:2012.15274")
+    title = "Neural Network Classifiers with Non-convex Constraints."
+    assert len(before) > 5
+    assert [entry[-250:] for entry in before if title not in entry[-250:]] == []
 
 
 FITTED = {

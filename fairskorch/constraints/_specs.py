@@ -156,12 +156,14 @@ class FMeasure(_Overall):
     error. For two classes it is that of class ``classes_[1]``, for more each class's
     against the rest. It is no comparison of groups, so it is best put beside one:
     ``constraint=["eo", FMeasure()], bound=[0.05, 0.6]``. As ``2 TP - b (2 TP + FP +
-    FN)`` is linear in counts, it needs no player of slack.
+    FN)`` is linear in counts, it needs no player of slack. It is one of the non-convex
+    constraints of [1]_.
 
     References
     ----------
-    .. [1] Chen, Wang, Kolar. Provably Training Neural Network Classifiers under
-       Fairness Constraints. arXiv:2012.15274, 2020.
+    .. [1] Chen, Wang, Kolar. Provably Training Overparameterized Neural Network
+       Classifiers with Non-convex Constraints. Electronic Journal of Statistics
+       16(2), 2022. arXiv:2012.15274.
 
     Examples
     --------
@@ -197,15 +199,16 @@ class GMean(_Overall):
     .. math:: \left(\prod_c P(\hat Y = c \mid Y = c)\right)^{1/C} \ge b
 
     over all rows; in [0, 1], 1 for predictions without an error, and 0 where a class
-    is never found, however rare it is. It is no linear function of rates, so a third
-    player, of slack, chooses what recall each class owes: the cheapest numbers
-    :math:`\xi_c` at the multipliers of the moment, with
-    :math:`\prod_c \xi_c \ge b^C`.
+    is never found, however rare it is; one of the non-convex constraints of [1]_. It
+    is no linear function of rates, so a third player, of slack, chooses what recall
+    each class owes: the cheapest numbers :math:`\xi_c` at the multipliers of the
+    moment, with :math:`\prod_c \xi_c \ge b^C`.
 
     References
     ----------
-    .. [1] Chen, Wang, Kolar. Provably Training Neural Network Classifiers under
-       Fairness Constraints. arXiv:2012.15274, 2020.
+    .. [1] Chen, Wang, Kolar. Provably Training Overparameterized Neural Network
+       Classifiers with Non-convex Constraints. Electronic Journal of Statistics
+       16(2), 2022. arXiv:2012.15274.
 
     Examples
     --------
@@ -242,7 +245,8 @@ class Churn(_Overall):
     .. math:: P(\hat Y(X) \ne \hat Y_0(X)) \le b
 
     over all rows, with :math:`\hat Y_0` the predictions of a given classifier; in
-    [0, 1], 0 for the same prediction of every row.
+    [0, 1], 0 for the same prediction of every row. It is one of the constraints of
+    [1]_.
 
     Parameters
     ----------
@@ -252,8 +256,9 @@ class Churn(_Overall):
 
     References
     ----------
-    .. [1] Chen, Wang, Kolar. Provably Training Neural Network Classifiers under
-       Fairness Constraints. arXiv:2012.15274, 2020.
+    .. [1] Chen, Wang, Kolar. Provably Training Overparameterized Neural Network
+       Classifiers with Non-convex Constraints. Electronic Journal of Statistics
+       16(2), 2022. arXiv:2012.15274.
 
     Examples
     --------

@@ -16,7 +16,8 @@ PRECISION = 1e-13
 class MinDiff(GroupPenalty):
     r"""Squared maximum mean discrepancy between the groups' score distributions.
 
-    For groups :math:`g, h` with scores :math:`s, s'` in [0, 1] and the kernel
+    As a penalty of training it was proposed in [1]_. For groups :math:`g, h` with
+    scores :math:`s, s'` in [0, 1] and the kernel
     :math:`k(s, s') = \exp(-(s - s')^2 / b^2)`:
 
     .. math:: E_{gg}[k] + E_{hh}[k] - 2 E_{gh}[k]
