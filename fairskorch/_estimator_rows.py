@@ -9,6 +9,7 @@ from sklearn.utils import compute_class_weight
 from fairskorch import _attributes
 from fairskorch import _preparation as prep
 from fairskorch.batches import GroupedRows
+from fairskorch.groups import refuse_names
 from fairskorch.inputs import InputFormat, refuse_items
 
 
@@ -62,6 +63,7 @@ class RowsOfEstimator:
         """Return classes and groups, those of a Dataset's items where X is one."""
         owner = self._owner
         refuse_items(X, owner)
+        refuse_names(owner, groups, X)
         if isinstance(X, torch.utils.data.Dataset):
             y, groups = prep.read_items(owner, X, y, groups)
         if groups is None and self._compared is not None:
@@ -156,6 +158,7 @@ class RowsOfEstimator:
             return None
         if isinstance(X_val, torch.utils.data.Dataset):
             y_val, groups_val = prep.read_items(owner, X_val, y_val, groups_val)
+        refuse_names(owner, groups_val, X_val, suffix="_val")
         if groups_val is None and self._compared is not None:
             raise ValueError(
                 f"{owner}.fit got X_val without groups_val; the gap of held-out rows "

@@ -17,6 +17,7 @@ __all__ = [
     "HasMethods",
     "Interval",
     "InvalidParameterError",
+    "NameLike",
     "StrOptions",
     "check_nested_names",
     "check_sample_weight",
@@ -34,6 +35,17 @@ ELSEWHERE = {"learning_rate": "lr", "train_split": "validation_fraction"}
 
 #: Brings sample weights into an array, or refuses them.
 check_sample_weight = _check_sample_weight
+
+
+class NameLike(StrOptions):
+    """Constraint of a parameter that is any string; the options are examples."""
+
+    def is_satisfied_by(self, val):
+        """Tell whether a value is a string; the name itself is judged elsewhere."""
+        return isinstance(val, str)
+
+    def __str__(self):
+        return f"a name (such as {' or '.join(map(repr, sorted(self.options)))})"
 
 
 def signature_names(part):

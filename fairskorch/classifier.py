@@ -9,7 +9,13 @@ from sklearn.utils.metadata_routing import UNUSED
 from fairskorch import _preparation as prep
 from fairskorch import _settings
 from fairskorch._neural import NeuralClassifier
-from fairskorch._validation import HasMethods, Interval, StrOptions, fit_context
+from fairskorch._validation import (
+    HasMethods,
+    Interval,
+    NameLike,
+    StrOptions,
+    fit_context,
+)
 from fairskorch.augment import AUGMENTATIONS
 from fairskorch.sampling import SAMPLERS
 from fairskorch.schedules import SCHEDULES, Ascent
@@ -249,7 +255,11 @@ class FairNeuralClassifier(NeuralClassifier):
         "monitor": [None, StrOptions({"sample", "all"})],
         "monitor_metrics": [None, list],
         "monitor_attributes": [None, list],
-        "early_stopping": [None, str, callable],
+        "early_stopping": [
+            None,
+            NameLike({"equalized_odds_difference", "balanced_accuracy"}),
+            callable,
+        ],
         "patience": [None, Interval(Integral, 1, None, closed="left")],
         "accuracy_drop": [Interval(Real, 0, 1, closed="both")],
         "callbacks": [None, list],

@@ -211,6 +211,37 @@ def as_frame(sensitive_features):
     return frame
 
 
+def refuse_names(owner, groups, X, *, suffix=""):
+    """Refuse names of columns of X in the place of what the columns hold.
+
+    Parameters
+    ----------
+    owner : str
+        For the message.
+    groups : object
+        What was given as groups.
+    X : object
+    suffix : str, default=""
+        What follows "groups" and "X" in the message.
+
+    Raises
+    ------
+    ValueError
+        Where `groups` lists columns of X, and has not as many entries as X has rows.
+    """
+    columns = getattr(X, "columns", None)
+    if columns is None or not isinstance(groups, list | tuple | np.ndarray | pd.Index):
+        return
+    if len(groups) == len(X) or not len(groups):
+        return
+    if all(isinstance(name, str) and name in columns for name in groups):
+        raise ValueError(
+            f"groups{suffix} of {owner} must hold the labels of every row, not names "
+            f"of columns; got {list(groups)}: pass "
+            f"groups{suffix}=X{suffix}[{list(map(str, groups))}]."
+        )
+
+
 def _factorize(column):
     """Distinct labels of a column, sorted, and each row's code.
 

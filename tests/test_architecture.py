@@ -102,7 +102,7 @@ ARROWS = {
     "_attributes": {"_names", "_validation", "groups", "metrics"},
     "_estimator_rows": {
         *("torch", "numpy", "sklearn", "_attributes", "_preparation", "batches"),
-        "inputs",
+        *("groups", "inputs"),
     },
     "_neural": {
         *("torch", "numpy", "sklearn", "_building", "_estimator_rows", "_marks"),

@@ -410,6 +410,10 @@ def test_plot_without_matplotlib(report, monkeypatch):
             {"test": (*TEST[:2], np.column_stack([TEST[2], TEST[2]]))},
             "must have the same columns; got {'train': 1, 'test': 2}",
         ),
+        (
+            {"test": (pd.DataFrame({"sex": TEST[2]}), TEST[1], ["sex"])},
+            r"split 'test', must hold .*: pass groups=X\[\['sex'\]\]",
+        ),
         ({"metrics": ["equalized_odds"]}, "Did you mean 'equalized_odds_difference'"),
         ({"confidence_level": 95}, r"confidence_level must be in \(0, 1\)"),
         ({"pos_label": 7}, r"pos_label of fairness_report .* \[0, 1\]; got 7"),

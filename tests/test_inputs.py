@@ -21,6 +21,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(N, 3))
 Y = np.arange(N) % 2
 G = np.arange(N) // 2 % 2
+TABLE = pd.DataFrame(X, columns=["age", "sex", "size"])
 IMAGES = RNG.integers(0, 256, (N, 3, 12, 12)).astype(np.uint8)
 
 
@@ -62,6 +63,14 @@ def with_(array, row, value):
         ((X, with_(Y.astype(object), 3, None), G), {}, "y .* holds missing values"),
         ((X, Y, 3), {}, "must hold one label, or one row of labels"),
         ((X, Y, "sex"), {}, r"got the string 'sex'. Pass the column .* X\['sex'\]"),
+        ((TABLE, Y, ["sex"]), {}, r"pass groups=X\[\['sex'\]\]"),
+        ((TABLE, Y, ["sex", "age"]), {}, "groups of .*, not names of columns; got"),
+        (
+            (TABLE, Y, G),
+            {"X_val": TABLE, "y_val": Y, "groups_val": TABLE.columns},
+            r"groups_val of .*: pass groups_val=X_val\[\['age', 'sex', 'size'\]\]",
+        ),
+        ((TABLE, Y, ["sex", "race"]), {}, "has 2 rows and X has 40"),
         ((X[:, 0], Y, G), {}, "Expected 2D array, got 1D array"),
         ((X[:0], Y[:0], G[:0]), {}, "0 sample"),
         ((X, Y, G), {"sample_weight": np.zeros(N)}, "is zero for every row"),
@@ -184,6 +193,11 @@ def test_a_failed_refit_leaves_the_fitted_estimator_as_it_was():
         clf.fit(np.full((N, 7), np.nan), Y, G)
     np.testing.assert_array_equal(clf.predict_proba(X), before)
     assert clf.n_features_in_ == 3
+
+
+def test_labels_may_be_the_names_of_columns():
+    rows = TABLE.iloc[:4], [0, 1, 0, 1], ["age", "sex", "sex", "age"]
+    assert quick(validation_fraction=0).fit(*rows).groups_.tolist() == ["age", "sex"]
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "score"])

@@ -247,7 +247,7 @@ def test_a_rule_that_is_no_column_suggests_one():
         ({"early_stopping": "equalized_odds"}, f"Did you mean '{GAP}'"),
         ({"early_stopping": "accuracy_by_age"}, "needs 'age' among monitor_attr"),
         ({"early_stopping": "penalty", "penalty": None}, "'early_stopping' parameter"),
-        ({"early_stopping": 3}, "'early_stopping' parameter"),
+        ({"early_stopping": True}, "a name .such as 'balanced_acc.* Got True instead"),
         ({"early_stopping": GAP, "patience": 0}, "'patience' parameter"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fairskorch.groups import UNKNOWN, GroupEncoder, as_frame
+from fairskorch.groups import UNKNOWN, GroupEncoder, as_frame, refuse_names
 
 #: Columns of the table that are no split.
 DIFFERENCE = "difference"
@@ -81,6 +81,7 @@ def read_splits(train, test, further):
             raise ValueError(
                 f"groups of {owner} must give the group of each row; got {groups!r}."
             )
+        refuse_names(owner, groups, X)
         frame = as_frame(groups)
         lengths = len(y), len(frame)
         if lengths[0] != lengths[1] or not lengths[0]:
