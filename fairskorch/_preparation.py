@@ -69,7 +69,8 @@ def read_items(owner, dataset, y, groups):
             size = f" of {len(item)} entries" if isinstance(item, tuple | list) else ""
             raise ValueError(
                 f"A Dataset given to {owner} must yield (x, y, group); item {i} is a "
-                f"{type(item).__name__}{size}. A group of None is unknown."
+                f"{type(item).__name__}{size}. Where the group is unknown, "
+                "or nothing compares groups, yield (x, y, None)."
             )
         items.append((_plain(item[1]), _plain(item[2])))
     return np.asarray([y for y, _ in items]), [group for _, group in items]
