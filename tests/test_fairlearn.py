@@ -92,3 +92,11 @@ def test_reductions_take_images(images):
     fitted = ExponentiatedGradient(base, EqualizedOdds(), max_iter=2)
     fitted.fit(flat, y, sensitive_features=groups)
     assert np.isin(fitted.predict(flat, random_state=0), [0, 1]).all()
+
+
+def test_reductions_hand_no_groups_to_a_penalty(table):
+    X, y, groups = with_group(table)
+    penalised = FairNeuralClassifier(penalty="eo", max_epochs=1, random_state=0)
+    reduction = ExponentiatedGradient(penalised, EqualizedOdds(), max_iter=1)
+    with pytest.raises(ValueError, match="needs the group of every training row"):
+        reduction.fit(X, y, sensitive_features=groups)
