@@ -115,9 +115,9 @@ def test_the_paper_on_constraints_has_one_title():
 
 FITTED = {
     "whole": lambda plain: plain,
-    "last": lambda plain: FairLastLayerClassifier(plain, max_epochs=2),
-    "search": lambda plain: FairLastLayerClassifierCV(plain, cv=2, max_epochs=2),
-    "path": lambda plain: FairNeuralClassifierCV(cv=2, max_epochs=1),
+    "last": lambda plain: FairLastLayerClassifier(plain),
+    "search": lambda plain: FairLastLayerClassifierCV(plain, cv=2),
+    "path": lambda plain: FairNeuralClassifierCV(cv=2),
 }
 
 
@@ -125,8 +125,9 @@ FITTED = {
 @pytest.mark.parametrize("name", FITTED)
 def test_fitted_attributes_are_the_documented_ones(name, table):
     X, y, groups = table
-    plain = FairNeuralClassifier(max_epochs=1, random_state=0)
-    clf = FITTED[name](plain).fit(X, y, groups)
+    short = {"max_epochs": 2, "random_state": 0}
+    clf = FITTED[name](FairNeuralClassifier(**short)).set_params(**short)
+    clf.fit(X, y, groups)
     documented = set()
     for attribute in ClassDoc(type(clf))["Attributes"]:
         documented |= {n.strip() for n in attribute.name.split(",")}

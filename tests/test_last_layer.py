@@ -266,7 +266,7 @@ def test_bad_rows(plain, table):
     base = FairNeuralClassifier(penalty=None)
     one = [np.flatnonzero((groups == g) & (y == c))[0] for g in "ab" for c in (0, 1)]
     with pytest.raises(ValueError, match="keeps no row of 4"):
-        FairLastLayerClassifier(base).fit(X[one], y[one], groups[one])
+        FairLastLayerClassifier(base, random_state=0).fit(X[one], y[one], groups[one])
 
 
 @pytest.mark.filterwarnings("ignore::fairskorch.exceptions.ConstantPredictionWarning")
@@ -351,7 +351,9 @@ def test_same_seed_same_layer(params, plain, table):
 def test_the_module_goes_into_a_net(plain, table):
     X, y, groups = table
     clf = quick(plain).fit(X, y, groups)
-    again = FairNeuralClassifier(clf.to_module(), penalty=None, lr=1e-12, max_epochs=1)
+    again = FairNeuralClassifier(
+        clf.to_module(), penalty=None, lr=1e-12, max_epochs=1, random_state=0
+    )
     again.fit(X, y)
     np.testing.assert_allclose(again.predict_proba(X), clf.predict_proba(X), atol=1e-5)
     assert GroupedRows(X).take(torch.tensor([0]))[0]["X"].shape == (1, 5)
