@@ -22,6 +22,7 @@ from fairskorch.exceptions import (
     ConstantPredictionWarning,
     EmptyCellWarning,
     NonFiniteLossError,
+    UnscaledImagesWarning,
 )
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class NetworkPath:
             # The last fit says it of all rows; here it would be said for each network.
             warnings.simplefilter("ignore", ConstantPredictionWarning)
             warnings.simplefilter("ignore", EmptyCellWarning)
+            warnings.simplefilter("ignore", UnscaledImagesWarning)
             stacked = self._choose(stacking)
             if stacked:
                 self._side_by_side()

@@ -10,6 +10,7 @@ __all__ = [
     "InfeasibleWarning",
     "NonFiniteLossError",
     "UnknownGroupWarning",
+    "UnscaledImagesWarning",
 ]
 
 
@@ -43,6 +44,10 @@ class InfeasibleConstraintWarning(ConvergenceWarning):
 
 class UnknownGroupWarning(UserWarning):
     """Rows hold a group that was not seen in training; they count in no group."""
+
+
+class UnscaledImagesWarning(UserWarning):
+    """Images of floats look like bytes, which would be divided by 255."""
 
 
 class NonFiniteLossError(ArithmeticError):

@@ -1,16 +1,25 @@
 """What a row of X is: learnt at ``fit``, demanded at ``predict``."""
 
+import warnings
+
 import numpy as np
 import torch
 from sklearn.utils.validation import assert_all_finite, validate_data
 from torch.utils.data import Dataset
 
 from fairskorch.batches import GroupedRows
+from fairskorch.exceptions import UnscaledImagesWarning
 
 __all__ = ["InputFormat", "refuse_items"]
 
 #: Sizes of a dimension that may count the channels of an image.
 CHANNELS = (1, 2, 3, 4)
+
+#: Images that are looked at to tell bytes among floats.
+LOOKED_AT = 32
+
+#: Whole numbers up to here may be counts or levels of gray as well as bytes.
+FEW_LEVELS = 20
 
 
 class InputFormat:
@@ -31,12 +40,15 @@ class InputFormat:
         Whether numbers are bytes, to be divided by 255, or taken as they are.
     shape : tuple of int
         Of one row: ``(n_features,)``, or ``(channels, height, width)``.
+    unscaled : bool
+        Whether floats of images look like bytes.
     """
 
     def __init__(self, owner, channels):
         self.owner = owner
         self.channels = channels
         self.kind = None
+        self.unscaled = False
 
     def read(self, estimator, X, *, name="X", reset, exact=False):
         """Check X and return it as an array that `GroupedRows` takes, with its layout.
@@ -139,6 +151,7 @@ class InputFormat:
             shape = (shape[2], shape[0], shape[1])
         scale = "uint8" if X.dtype == np.uint8 else "float"
         self._settle("images", scale, shape, name, reset)
+        self._warn_of_bytes(X, name, reset)
         if reset:
             self._learn(estimator, layout)
         return X, layout
@@ -174,9 +187,24 @@ class InputFormat:
         elif layout == "last":
             shape = (shape[2], shape[0], shape[1])
         self._settle("dataset", "float", shape, "X", reset)
+        self._warn_of_bytes(fields["X"].numpy(), "X", reset)
         if reset:
             self._learn(estimator, layout)
         return X, layout
+
+    def _warn_of_bytes(self, X, name, reset):
+        """Warn of 4-D floats that are bytes, unless the network was fitted on such."""
+        unscaled = X.ndim == 4 and X.dtype.kind == "f" and _look_like_bytes(X)
+        if unscaled and (reset or not self.unscaled):
+            warnings.warn(
+                f"{name} of {self.owner} holds images of floats that look like bytes, "
+                "whole numbers from 0 to 255, and floats are taken as they are. Divide "
+                "them by 255, or pass uint8, which is divided here.",
+                UnscaledImagesWarning,
+                stacklevel=7,
+            )
+        if reset:
+            self.unscaled = unscaled
 
     def _learn(self, estimator, layout):
         """Set what scikit-learn's own validation sets for tables."""
@@ -204,6 +232,15 @@ class InputFormat:
                 f"{self.scale}: uint8 is divided by 255, floats are taken as they are. "
                 "Give both in the same type."
             )
+
+
+def _look_like_bytes(X):
+    """Tell whether some images hold whole numbers in 0 to 255, up to high ones."""
+    some = X[:: max(1, len(X) // LOOKED_AT)]
+    low, high = some.min(), some.max()
+    if low < 0 or not FEW_LEVELS < high <= 255:
+        return False
+    return bool((some == some.round()).all())
 
 
 def refuse_items(X, owner):

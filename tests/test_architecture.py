@@ -56,7 +56,7 @@ ARROWS = {
         *("torch", "skorch", "_net_epochs", "_net_rows", "_penalised_loss", "batches"),
         "monitor",
     },
-    "inputs": {"torch", "numpy", "sklearn", "batches"},
+    "inputs": {"torch", "numpy", "sklearn", "batches", "exceptions"},
     "_preparation": {
         *("numpy", "pandas", "sklearn", "exceptions", "groups", "_validation"),
     },

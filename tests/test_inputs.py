@@ -8,11 +8,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 from torch.utils.data import Dataset
 
-from fairskorch import FairNeuralClassifier
+from fairskorch import FairNeuralClassifier, FairNeuralClassifierCV
 from fairskorch.exceptions import (
     EmptyCellWarning,
     NonFiniteLossError,
     UnknownGroupWarning,
+    UnscaledImagesWarning,
 )
 from fairskorch.penalties import EqualizedOdds
 
@@ -263,6 +264,60 @@ class Items(Dataset):
 
     def __getitem__(self, i):
         return torch.as_tensor(X[i], dtype=torch.float32), int(Y[i]), int(G[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_that_look_like_bytes_are_named_once(dtype):
+    floats = IMAGES.astype(dtype)
+    with pytest.warns(UnscaledImagesWarning, match="X of .* Divide them by 255, or"):
+        clf = quick().fit(floats, Y, G)
+    clf.predict(floats)  # as the network knows them
+
+
+def test_floats_that_look_like_bytes_after_others_are_named():
+    scaled, floats = IMAGES / np.float32(255), IMAGES.astype(np.float32)
+    clf = quick().fit(scaled, Y, G)
+    with pytest.warns(UnscaledImagesWarning, match="X of .* look like bytes"):
+        clf.predict(floats)
+    with pytest.warns(UnscaledImagesWarning, match="X_val of .* look like bytes"):
+        quick().fit(scaled, Y, G, X_val=floats, y_val=Y, groups_val=G)
+
+
+@pytest.mark.parametrize("stack", [False, "auto"])
+def test_a_search_does_not_name_them_for_each_network(stack):
+    params = {"penalty_weights": 4, "cv": 2, "max_epochs": 1, "random_state": 0}
+    search = FairNeuralClassifierCV(**params, stack=stack)
+    with pytest.warns(UnscaledImagesWarning) as caught:
+        search.fit(IMAGES.astype(np.float32), Y, G)
+    # Once of the search, once of its last fit.
+    assert sum(w.category is UnscaledImagesWarning for w in caught) == 2
+
+
+def test_items_that_look_like_bytes_are_named():
+    class Images(Items):
+        def __getitem__(self, i):
+            return torch.as_tensor(IMAGES[i]).float(), *super().__getitem__(i)[1:]
+
+    with pytest.warns(UnscaledImagesWarning):
+        quick().fit(Images())
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        IMAGES / 255,
+        (IMAGES - 128.0) / 64,
+        IMAGES - 128.0,
+        IMAGES % 17 * 1.0,
+        IMAGES * 16.0,
+        IMAGES + 0.5,
+        IMAGES > 128,
+    ],
+    ids=["scaled", "standard", "centred", "few levels", "16 bits", "halves", "bool"],
+)
+def test_images_that_do_not_look_like_bytes_pass(images):
+    # Warnings are errors here.
+    assert quick().fit(images, Y, G).n_iter_ == 1
 
 
 def test_a_list_of_a_datasets_items_is_refused():
