@@ -43,7 +43,7 @@ def figures(tasks, out, folder):
             ax.set_title(NAMES.get(task, task))
         known = axes[0, 0].get_legend_handles_labels()
         figure.legend(*known, loc="outside lower center", ncols=4, frameon=False)
-        figure.savefig(folder / f"last_layer_{part}.png", dpi=100)
+        figure.savefig(folder / f"last_layer_{part}.png", dpi=120)
         pyplot.close(figure)
 
 
@@ -65,6 +65,7 @@ def _sweep(ax, frame):
         place = (row[f"valid_{GAP}"], row[f"valid_{SCORE}"])
         text = f"{row['penalty_weight']:g}"
         ax.annotate(text, place, (4, -10), textcoords="offset points")
+    ax.margins(0.1)
     ax.set(xlabel="equalized odds difference", ylabel="balanced accuracy")
 
 

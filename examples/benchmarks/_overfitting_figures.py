@@ -1,10 +1,29 @@
 """Figures of the overfitting study, readable in grey."""
 
+import matplotlib
 import numpy as np
 from _overfitting_arms import GAP, MAIN
+from matplotlib import pyplot
+from matplotlib.ticker import LogLocator, NullFormatter
 
 #: The networks that figures show: linear models are in the tables.
 DEEP = ("mlp", MAIN)
+
+#: What arms and penalties are called in figures.
+ARMS = {"plain": "no penalty", "eo 1": "EO penalty"}
+PENALTIES = {
+    "ae": "accuracy equality",
+    "eo": "equalized odds",
+    "mmf": "max-min loss",
+    "dp": "demographic parity",
+    "di": "disparate impact",
+}
+
+SWEPT = {
+    "train gap": "EO gap, training rows",
+    "test gap": "EO gap, test rows",
+    "test bacc": "balanced accuracy, test rows",
+}
 
 #: What tasks are called in figures.
 TITLES = {
@@ -19,10 +38,7 @@ TITLES = {
 
 def figures(frame, histories, folder):
     """Draw what the tables say, into a folder."""
-    import matplotlib
-
     matplotlib.use("Agg")
-    from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, (draw, experiment) in {
@@ -50,8 +66,8 @@ def figures(frame, histories, folder):
         for ax in axes.flat[len(tasks) :]:
             ax.set_axis_off()
         known = axes[0, 0].get_legend_handles_labels()
-        figure.legend(*known, loc="outside lower center", ncols=6, frameon=False)
-        figure.savefig(folder / f"generalisation_{name}.png", dpi=100)
+        figure.legend(*known, loc="outside lower center", ncols=4, frameon=False)
+        figure.savefig(folder / f"generalisation_{name}.png", dpi=120)
         pyplot.close(figure)
 
 
@@ -64,13 +80,12 @@ def _mean(histories, experiment, task, arm, name):
 
 
 def _curves(ax, task, frame, histories):
-    styles = {"plain": "0.55", "eo 1": "0"}
-    for arm, colour in styles.items():
+    for arm, colour in zip(ARMS, ("0.55", "0"), strict=True):
         for side, line in (("train", "-"), ("valid", "--")):
             values = _mean(histories, "e1", task, arm, f"{side}_{GAP}")
             if values is not None:
-                shown = "held-out" if side == "valid" else side
-                label = f"{arm}, {shown}"
+                shown = "held-out" if side == "valid" else "training"
+                label = f"{ARMS[arm]}: {shown}"
                 ax.plot(*_smooth(values), line, color=colour, label=label)
     ax.set_xlabel("epoch")
     ax.set_ylabel("equalized odds difference")
@@ -78,18 +93,20 @@ def _curves(ax, task, frame, histories):
 
 
 def _penalties(ax, task, frame, histories):
-    lines = {"ae": "-", "eo": "--", "mmf": "-.", "dp": ":", "di": (0, (1, 4))}
-    for alias, line in lines.items():
+    lines = ("-", "--", "-.", ":", (0, (1, 4)))
+    for alias, line in zip(PENALTIES, lines, strict=True):
         norm = _mean(histories, "e2", task, f"{alias} 0", "penalty_gradient_norm")
         if norm is not None:
-            ax.plot(*_smooth(norm), linestyle=line, color="0", label=alias)
+            ax.plot(*_smooth(norm), linestyle=line, color="0", label=PENALTIES[alias])
     loss = _mean(histories, "e2", task, "ae 0", "train_loss")
     if loss is not None:
-        ax.plot(*_smooth(loss), color="0.7", linewidth=3, label="training loss")
+        ax.plot(*_smooth(loss), color="0.7", linewidth=3, label="training loss (nats)")
     ax.set_xlabel("epoch")
-    ax.set_ylabel("gradient norm of the penalty; loss (nats)")
-    ax.yaxis.label.set_size(8)
+    ax.set_ylabel("gradient norm of the penalty")
     ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _smooth(values):
@@ -108,18 +125,20 @@ def _sweep(ax, task, frame, histories):
         return
     part = part.assign(weight=part["arm"].str.split().str[-1].astype(float))
     grouped = part.groupby("weight")
-    for column, line, colour in (
-        ("train gap", "-", "0"),
-        ("test gap", "--", "0"),
-        ("test bacc", ":", "0.4"),
-    ):
+    styles = (("-", "0"), ("--", "0"), (":", "0.4"))
+    for column, (line, colour) in zip(SWEPT, styles, strict=True):
         mean, spread = grouped[column].mean(), grouped[column].std()
         place = np.arange(len(mean))
-        label = "test balanced accuracy" if column == "test bacc" else column
         ax.errorbar(
-            place, mean, spread, linestyle=line, color=colour, label=label, capsize=2
+            place,
+            mean,
+            spread,
+            linestyle=line,
+            color=colour,
+            label=SWEPT[column],
+            capsize=2,
         )
         ax.set_xticks(place, [f"{w:g}" for w in mean.index])
     ax.set_xlabel("penalty weight")
-    ax.set_ylabel("difference, or accuracy")
+    ax.set_ylabel("EO gap; balanced accuracy")
     ax.set_ylim(0, 1)
