@@ -5,6 +5,7 @@ from itertools import count
 import torch
 
 from fairskorch._balls import balls_of, project
+from fairskorch._cross_entropy import is_plain
 from fairskorch._mixtures import Snapshots
 from fairskorch._penalised_loss import DTYPES
 from fairskorch._shared_pass import SharedPass
@@ -58,7 +59,7 @@ class ConstrainedNet(GroupPenaltyNet):
         game = self.initialized_instance(self.penalty, self.get_params_for("penalty"))
         self.penalty_ = game.placed(self.device, dtype)
         self.penalty_memory_ = self.penalty_multiplier_ = None
-        self._ramped_weight = torch.ones((), dtype=dtype, device=self.device)
+        self._ramped_weight, self._one = self._number(1.0), self._number(1.0)
         return self
 
     @property
@@ -69,19 +70,16 @@ class ConstrainedNet(GroupPenaltyNet):
     def get_iterator(self, dataset, training=False):
         """Cut rows into batches; those of a step bring charges in place of groups."""
         batches = super().get_iterator(dataset, training)
-        looked_up = training and isinstance(batches, Batches) and self._is_usual
-        if looked_up and not self._has_step_hooks():
+        looked_up = training and isinstance(batches, Batches)
+        if looked_up and self._is_usual(batches) and not self._has_step_hooks():
             self._rows = RowCharges(batches, self.penalty_)
         return batches
 
-    @property
-    def _is_usual(self):
+    def _is_usual(self, batches):
         """Whether the game knows the gradient of a step by heart."""
-        criterion, game = self.criterion_, self.penalty_
-        if game is None or not game.plain or game.slope != 1:
-            return False
-        kept = type(criterion) is torch.nn.CrossEntropyLoss and criterion.weight is None
-        return kept and criterion.label_smoothing == 0 and criterion.ignore_index < 0
+        game = self.penalty_
+        known = game is not None and game.plain and game.slope == 1
+        return known and is_plain(self.criterion_, "weight" in batches.fields)
 
     def descend(self, outputs, fields, target):
         """Give the weights the gradient of the Lagrangian; return the task loss."""
@@ -98,12 +96,11 @@ class ConstrainedNet(GroupPenaltyNet):
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return task loss, and in training what the multipliers add to it."""
-        loss = self.criterion_(y_pred, y_true)
-        task = self._mean_loss(loss, X)
         if not training or self.penalty_ is None:
-            return task
+            return super().get_loss(y_pred, y_true, X, training)
+        loss = self.criterion_(y_pred, y_true)
         return self.penalty_.lagrangian(
-            task,
+            self._mean_loss(loss, X),
             y_pred,
             y_true,
             X["groups"],
@@ -111,6 +108,8 @@ class ConstrainedNet(GroupPenaltyNet):
             loss if loss.ndim else None,
             X.get("reference"),
         )
+
+    known_loss = get_loss
 
     def start_game(self, rows, scale, n_steps, keep_every):
         """Prepare for rounds.

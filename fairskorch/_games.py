@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
+from fairskorch._cross_entropy import by_logits, cross_entropy
 from fairskorch.penalties import GroupPenalty
 from fairskorch.penalties._base import as_columns
 from fairskorch.rates import cell_codes, raise_half, widest
@@ -21,11 +22,6 @@ METRICS = {
     "ErrorRateParity": "accuracy_difference",
     "TruePositiveRateParity": "equal_opportunity_difference",
 }
-
-_LOSS = torch.ops.aten.nll_loss_forward.default
-_LOSS_BACK = torch.ops.aten.nll_loss_backward.default
-_SOFTMAX_BACK = torch.ops.aten._log_softmax_backward_data.default
-_NONE, _MEAN = 0, 1
 
 
 class ConstraintGame(GroupPenalty):
@@ -137,20 +133,11 @@ class ConstraintGame(GroupPenalty):
             Mean cross-entropy.
         by_logits : Tensor of shape (n_samples, 2)
         """
-        logs = torch.log_softmax(logits, 1)
-        if weight is None:
-            task, count = _LOSS(logs, target, None, _MEAN, -100)
-            by_logs = _LOSS_BACK(self.weight, logs, target, None, _MEAN, -100, count)
-        else:
-            losses, count = _LOSS(logs, target, None, _NONE, -100)
-            total = weight.sum()
-            task = (losses * weight).sum() / total
-            weight = weight * (self.weight / total)
-            by_logs = _LOSS_BACK(weight, logs, target, None, _NONE, -100, count)
+        task, logs, slopes = cross_entropy(logits, target, self.weight, weight)
         # The score is the probability of class 1, and that by its logarithm itself.
         score = logs.select(1, 1).exp()
-        by_logs.select(1, 1).addcmul_(score, charges)
-        return task, _SOFTMAX_BACK(by_logs, logs, 1, logs.dtype)
+        slopes.select(1, 1).addcmul_(score, charges)
+        return task, by_logits(slopes, logs)
 
     def charges(self):
         """Return what multipliers charge for a score of class 1: (n_cells,)."""

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from fairskorch._cross_entropy import by_logits, cross_entropy, is_plain
 from fairskorch._streams import other_fields
 from fairskorch.schedules import SCHEDULES, Ascent, factor
 
@@ -31,7 +32,7 @@ class PenalisedLoss:
             )
             self.penalty_ = penalty.to(self.device, DTYPES[self.precision])
             self.penalty_memory_ = self.penalty_.new_memory()
-        self._ramped_weight = self._number(1.0)
+        self._ramped_weight, self._one = self._number(1.0), self._number(1.0)
         # At full weight until an epoch sets the ramp, for who takes single steps.
         self._set_ramp(1.0)
         return self
@@ -62,6 +63,46 @@ class PenalisedLoss:
             loss if loss.ndim else None,
             self.penalty_memory_,
         )
+        return self.penalty_.combine(task, value, self._moved_weight(value))
+
+    #: The loss that `descend` knows: a net with another has that differentiated.
+    known_loss = get_loss
+
+    def descend(self, outputs, fields, target):
+        """Give the weights the gradient of a batch, and return its loss."""
+        if not self._knows_slopes(outputs, fields):
+            return super().descend(outputs, fields, target)
+        logits = outputs.detach()
+        loss, logs, slopes = cross_entropy(
+            logits, target, self._one, fields.get("weight")
+        )
+        slopes = by_logits(slopes, logs)
+        if self._penalises:
+            value, more = self.penalty_.derivative(
+                logits,
+                target,
+                fields["groups"],
+                fields["importance"] if self._undoes_sampling else None,
+                self.penalty_memory_,
+            )
+            weight = self._moved_weight(value)
+            slopes.addcmul_(more, weight)
+            loss = self.penalty_.combine(loss, value, weight)
+        torch.autograd.backward(outputs, slopes)
+        return loss
+
+    def _knows_slopes(self, outputs, fields):
+        """Whether the derivative of the loss by the outputs is written out."""
+        if type(self).get_loss is not type(self).known_loss or self.flood is not None:
+            return False
+        if outputs.ndim != 2 or not is_plain(self.criterion_, "weight" in fields):
+            return False
+        if not self._penalises:
+            return True
+        return self.penalty_.is_added and other_fields(fields) is None
+
+    def _moved_weight(self, value):
+        """Return the weight of a step's penalty, and let an ascent move it after."""
         weight = self._ramped_weight
         if self.penalty_multiplier_ is not None:
             weight = weight * self.penalty_multiplier_
@@ -70,7 +111,7 @@ class PenalisedLoss:
                 self._ramped_weight,
                 value=self._schedule.rate,
             )
-        return self.penalty_.combine(task, value, weight)
+        return weight
 
     @property
     def _schedule(self):

@@ -251,6 +251,7 @@ def _fixed(net):
     parts = [part for module in modules for part in module.modules()]
     tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     numbers = (net.penalty_memory_, net.penalty_multiplier_, net._ramped_weight)
+    numbers = (*numbers, net._one)
     tensors += [tensor for tensor in numbers if tensor is not None]
     tensors += [] if net._average is None else net._average.tensors
     settings = [

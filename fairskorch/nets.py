@@ -113,7 +113,7 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, EpochsOfNet, NeuralNetClassifier
     prefixes_ = [*NeuralNet.prefixes_, "penalty"]
     cuda_dependent_attributes_ = [
         *NeuralNet.cuda_dependent_attributes_,
-        *("penalty_", "_ramped_weight", "_average"),
+        *("penalty_", "_ramped_weight", "_one", "_average"),
     ]
 
     def __init__(

@@ -22,7 +22,12 @@ from fairskorch.exceptions import NonFiniteLossError
 from fairskorch.metrics import equalized_odds_difference
 from fairskorch.modules import MLP
 from fairskorch.nets import GroupPenaltyNet
-from fairskorch.penalties import EqualizedOdds
+from fairskorch.penalties import (
+    DemographicParity,
+    EqualizedOdds,
+    EqualOpportunity,
+    MaxMinLoss,
+)
 
 
 @pytest.fixture
@@ -31,8 +36,8 @@ def coded(table):
     return X, y, (groups == "b").astype(int)
 
 
-def make(**params):
-    return GroupPenaltyNet(
+def make(kind=GroupPenaltyNet, **params):
+    return kind(
         MLP,
         **{
             "module__n_features": 5,
@@ -311,6 +316,52 @@ def test_a_single_step_has_the_penalty_at_full_weight(coded):
         loss = net.get_loss(net.infer(fields), target, X=fields, training=True)
         losses.append(loss.item())
     assert losses[1] > losses[0]
+
+
+class OwnLoss(GroupPenaltyNet):
+    """The same loss, which is differentiated by autograd as nets cannot know it."""
+
+    def get_loss(self, *args, **kwargs):
+        return super().get_loss(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"penalty": None},
+        {"penalty": EqualizedOdds},
+        {"penalty": EqualizedOdds, "penalty__memory": 0.9, "penalty__slope": 2.0},
+        {"penalty": EqualizedOdds, "penalty_schedule": "ascent", "penalty_warmup": 2},
+        {"penalty": DemographicParity, "sampler": "balanced_cells"},
+        {"penalty": EqualOpportunity, "criterion__reduction": "none", "weight": True},
+        {"penalty": MaxMinLoss, "penalty_weight": 0.5},
+        {"penalty": EqualizedOdds, "criterion__reduction": "sum"},
+        {"penalty": EqualizedOdds, "criterion__label_smoothing": 0.1},
+        {"penalty": EqualizedOdds, "flood": 0.6},
+    ],
+    ids=str,
+)
+def test_steps_are_those_of_autograd(coded, params):
+    X, y, groups = coded
+    params = dict(params)
+    fields = {"X": X.astype(np.float64), "groups": np.where(groups, groups, -1)}
+    fields["groups"][:150] = 0
+    if params.pop("weight", False):
+        fields["weight"] = np.linspace(0, 2, len(X))
+    nets = []
+    for kind in (GroupPenaltyNet, OwnLoss):
+        torch.manual_seed(0)
+        net = make(kind, precision="float64", batch_size=64, **params)
+        nets.append(net.fit(fields, y))
+    known, own = (
+        torch.nn.utils.parameters_to_vector(net.module_.parameters()) for net in nets
+    )
+    torch.testing.assert_close(known, own, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        *(torch.tensor(net.history[:, "objective"]) for net in nets),
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_net(coded):

@@ -280,28 +280,72 @@ class GroupPenalty(nn.Module):
         tensor(0.1804)
         """
         logits = as_columns(logits)
-        direct = self.knows_row_effect
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not direct):
-            values = raise_half(self.row_values(logits, target, loss))
-        with torch.no_grad():
-            summed = values if memory is None else self.remembered(values, logits)
-            if weight is not None:
-                weight = weight.to(values.dtype).unsqueeze(1)
-            cell = cell_codes(target, groups, self.n_classes)
-            statistic = cell_sums(summed, cell, self.n_groups, self.n_classes, weight)
-            running = None
-            if memory is not None:
-                running = torch.add(statistic, memory, alpha=self.memory, out=memory)
-            value, effect = self.effect(statistic, running)
-            # Of no effect are rows of unknown group, in the spare cells in front.
-            effect = effect.flatten(0, 1)
-            effect = torch.cat([self.spare.expand(-1, effect.shape[1]), effect])
-            slopes = effect.index_select(0, cell)
-            if weight is not None:
-                slopes.mul_(weight)
-            if direct:
-                slopes = self.row_effect(slopes, values)
-        return _Linear.apply(logits if direct else values, slopes, value)
+        if self.knows_row_effect:
+            value, slopes = self.derivative(logits, target, groups, weight, memory)
+            return _Linear.apply(logits, slopes, value)
+        values = raise_half(self.row_values(logits, target, loss))
+        value, slopes = self._by_values(values, logits, target, groups, weight, memory)
+        return _Linear.apply(values, slopes, value)
+
+    @torch.no_grad()
+    def derivative(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        groups: Tensor,
+        weight: Tensor | None = None,
+        memory: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the penalty of a batch and its derivative by the logits.
+
+        For penalties that know their `row_effect`; parameters are those of `penalise`.
+
+        Returns
+        -------
+        penalty : scalar Tensor
+        slopes : Tensor of shape (n_samples, n_classes)
+        """
+        values = raise_half(self.row_values(logits, target))
+        value, slopes = self._by_values(values, logits, target, groups, weight, memory)
+        return value, self.row_effect(slopes, values)
+
+    @torch.no_grad()
+    def _by_values(
+        self,
+        values: Tensor,
+        logits: Tensor,
+        target: Tensor,
+        groups: Tensor,
+        weight: Tensor | None,
+        memory: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the penalty of a batch and its derivative by the rows' values."""
+        summed = values if memory is None else self.remembered(values, logits)
+        if weight is not None:
+            weight = weight.to(values.dtype).unsqueeze(1)
+        cell = cell_codes(target, groups, self.n_classes)
+        statistic = cell_sums(summed, cell, self.n_groups, self.n_classes, weight)
+        running = None
+        if memory is not None:
+            running = torch.add(statistic, memory, alpha=self.memory, out=memory)
+        value, effect = self.effect(statistic, running)
+        # Of no effect are rows of unknown group, in the spare cells in front.
+        effect = effect.flatten(0, 1)
+        effect = torch.cat([self.spare.expand(-1, effect.shape[1]), effect])
+        slopes = effect.index_select(0, cell)
+        if weight is not None:
+            slopes.mul_(weight)
+        return value, slopes
+
+    @property
+    def is_added(self) -> bool:
+        """Whether training may add `derivative` to that of the task loss itself."""
+        kind = type(self)
+        return (
+            self.knows_row_effect
+            and kind.penalise is GroupPenalty.penalise
+            and kind.combine is GroupPenalty.combine
+        )
 
     @property
     def knows_row_effect(self) -> bool:

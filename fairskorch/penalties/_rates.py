@@ -71,6 +71,7 @@ class RatePenalty(GroupPenalty):
             self.n_classes == 2
             and kind.values is RatePenalty.values
             and kind.scores is GroupPenalty.scores
+            and kind.row_values is GroupPenalty.row_values
         )
 
     def row_effect(self, slopes: Tensor, values: Tensor) -> Tensor:
