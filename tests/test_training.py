@@ -727,8 +727,9 @@ def test_a_dataset_goes_to_fit_alone(num_workers, images):
     X, y, groups = images
     labels = np.array(["no", "yes"])[y]
     data = Items(torch.as_tensor(X).float() / 255, labels.tolist(), groups)
-    clf = quick(iterator_train__num_workers=num_workers).fit(data)
-    expected = quick().fit(X.astype(np.float32) / 255, labels, groups)
+    # Batches enough for both workers.
+    clf = quick(iterator_train__num_workers=num_workers, batch_size=20).fit(data)
+    expected = quick(batch_size=20).fit(X.astype(np.float32) / 255, labels, groups)
     np.testing.assert_allclose(
         clf.predict_proba(data), expected.predict_proba(X / 255), atol=1e-5
     )
