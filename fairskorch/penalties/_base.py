@@ -44,7 +44,9 @@ class GroupPenalty(nn.Module):
     Training calls `penalise`. The statistic is tiny, so it is differentiated by
     itself, outside the graph of the network, and each row is handed its share of the
     derivative. Some penalties know that derivative in closed form (`effect`); one that
-    derives from them and compares otherwise is differentiated by autograd again.
+    derives from them and compares otherwise is differentiated by autograd again. Where
+    the derivative by the logits is known, too (`row_effect`), and the task loss is the
+    cross-entropy, training calls `derivative` in its place, which is the same numbers.
 
     Parameters
     ----------
