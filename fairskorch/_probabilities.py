@@ -20,9 +20,12 @@ def probabilities(logits):
     """
     if widest(logits.device) != torch.float64:
         logits = logits.cpu()
+    logits = logits.double()
+    if logits.is_cuda:
+        return torch.softmax(logits, -1).cpu().numpy()
     # Classes first: a CPU then takes several rows at a time.
-    shares = torch.softmax(logits.double().movedim(-1, 0), 0)
-    return shares.movedim(0, -1).contiguous().cpu().numpy()
+    shares = torch.softmax(logits.movedim(-1, 0), 0)
+    return shares.movedim(0, -1).contiguous().numpy()
 
 
 def joined_probabilities(parts, axis=0):

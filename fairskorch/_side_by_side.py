@@ -4,6 +4,7 @@ Networks of a fold see the same batches, so they share rows, groups and cells; e
 moves all of them. What a network becomes is, up to rounding, what it would be alone.
 """
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fairskorch._batched_layers import CannotStack
 from fairskorch._objective import HeadObjective
-from fairskorch._stacks import stack
+from fairskorch._settings import own_randomness
+from fairskorch._stacks import failures, stack
 from fairskorch.batches import Batches
 from fairskorch.nets import GroupPenaltyNet
 from fairskorch.penalties._many import membership
@@ -95,12 +97,18 @@ class SideBySide:
         Penalty weights.
     mapped : bool
         Whether `torch.func.vmap` may be used.
+
+    Raises
+    ------
+    CannotStack
+        When a layer cannot be stacked, or a step of training fails.
     """
 
     def __init__(self, parts, weights, mapped):
         net = parts[0].net
         self.parts, self.net = parts, net
         self.stacked = stack_of(parts, len(weights), mapped)
+        self._try()
         kind = type(net.optimizer_)
         _, params = net.get_params_for_optimizer("optimizer", [])
         self.optimizer = kind(list(self.stacked.parameters()), **params)
@@ -113,6 +121,14 @@ class SideBySide:
         penalty = net.penalty_
         self.objective = HeadObjective(penalty, self.weights, len(parts), n_classes)
         self.n_epochs = 0
+
+    def _try(self):
+        """Go through a copy and back: training may fail where predicting does not."""
+        with torch.no_grad():
+            batches = [part.batches.batch(torch.arange(2))[0] for part in self.parts]
+        X = torch.stack([fields["X"] for fields in batches])
+        with failures(), own_randomness(0, X.device):
+            self._outputs(copy.deepcopy(self.stacked), X).sum().backward()
 
     def epoch(self):
         """Take the steps of an epoch."""
@@ -128,7 +144,7 @@ class SideBySide:
         """Move all networks by one batch of each part."""
         fields, target = _joined(batches)
         self.optimizer.zero_grad()
-        outputs = self._outputs(fields["X"])
+        outputs = self._outputs(self.stacked, fields["X"])
         logits = outputs.detach()
         two = logits.shape[-1] == 2
         # The objective has sets, rows, heads: a row is seen by all heads.
@@ -142,11 +158,11 @@ class SideBySide:
         outputs.backward(slopes)
         self.optimizer.step()
 
-    def _outputs(self, X):
+    def _outputs(self, stacked, X):
         if self.net.precision != "bfloat16":
-            return self.stacked(X)
+            return stacked(X)
         with torch.autocast(X.device.type, torch.bfloat16):
-            outputs = self.stacked(X)
+            outputs = stacked(X)
         return outputs.float()
 
     def _members(self, fields, target):
@@ -175,7 +191,7 @@ class SideBySide:
             few = max(1, EVALUATED[X.device.type] // len(self.weights))
             for some in X.split(few):
                 some = some.expand(len(self.parts), *some.shape)
-                found.append(self._outputs(some).cpu())
+                found.append(self._outputs(self.stacked, some).cpu())
         self.stacked.train()
         return torch.cat(found, dim=2)
 

@@ -6,9 +6,11 @@ through `torch.func.vmap`.
 """
 
 import copy
+from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fairskorch._batched_layers import (
     BATCHED,
@@ -17,6 +19,7 @@ from fairskorch._batched_layers import (
     CannotStack,
 )
 from fairskorch._steps import HOOKS
+from fairskorch.rates import raise_half
 
 #: Layers that `torch.func.vmap` cannot run, or that keep a state of their own kind.
 UNMAPPED = (nn.RNNBase, nn.RNNCellBase)
@@ -138,8 +141,13 @@ class MappedStack(nn.Module):
         )
         self.names = list(weights)
         self.weights = nn.ParameterList(weights.values())
+        plain = copy.deepcopy(module).to("meta")
+        for part in plain.modules():
+            if isinstance(part, _BatchNorm):
+                # Mapped, its backward pass on CUDA wants statistics as wide as rows.
+                part.register_forward_pre_hook(_raise_inputs)
         # In a list, or its weights would be those of this module as well.
-        self.plain = [copy.deepcopy(module).to("meta")]
+        self.plain = [plain]
 
     def forward(self, X):
         """Return outputs (1, n_copies, n_rows, ...) for X (1, n_rows, ...)."""
@@ -205,12 +213,8 @@ def stack(modules, n_copies, X, *, mapped=False):
 @torch.no_grad()
 def _compare(stacked, modules, X):
     stacked.eval()
-    try:
-        with _in_full_precision():
-            found = stacked(X.expand(len(modules), *X.shape))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CannotStack(f"the stacked network fails ({reason})") from error
+    with failures(), _in_full_precision():
+        found = stacked(X.expand(len(modules), *X.shape))
     for own, module in zip(found, modules, strict=True):
         training = module.training
         with _in_full_precision():
@@ -219,6 +223,20 @@ def _compare(stacked, modules, X):
         if not all(torch.allclose(o, expected, **TOLERANCE) for o in own[[0, -1]]):
             name = type(module).__name__
             raise CannotStack(f"the stacked {name} computes something else")
+
+
+@contextmanager
+def failures():
+    """Say of an error inside that a stacked network fails, and why."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CannotStack(f"the stacked network fails ({reason})") from error
+
+
+def _raise_inputs(layer, given):
+    return tuple(raise_half(values) for values in given)
 
 
 def _in_full_precision():
@@ -259,7 +277,7 @@ def _finite(weights):
 
 def _unmapped(module):
     # Batch norm without running statistics counts batches on the host.
-    norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+    norm = isinstance(module, _BatchNorm)
     return isinstance(module, UNMAPPED) or (norm and module.momentum is None)
 
 

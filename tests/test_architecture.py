@@ -144,9 +144,10 @@ ARROWS = {
         *("_paths",),
     },
     "_batched_layers": {"torch"},
-    "_stacks": {"torch", "_batched_layers", "_steps"},
+    "_stacks": {"torch", "_batched_layers", "_steps", "rates"},
     "_side_by_side": {
-        *("torch", "_batched_layers", "_objective", "_stacks", "batches", "nets"),
+        *("torch", "_batched_layers", "_objective", "_settings", "_stacks", "batches"),
+        "nets",
         "penalties",
     },
     "_network_scores": {"torch", "metrics", "rates"},

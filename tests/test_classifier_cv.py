@@ -348,6 +348,26 @@ def test_mapping_what_vmap_cannot_run(table):
     assert not clf.fit(*table).stacked_
 
 
+class Asking(nn.Module):
+    """Asks for a number while it is trained, which nothing mapped can tell."""
+
+    def __init__(self, n_features):
+        super().__init__()
+        self.body = nn.Linear(n_features, 2)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, X):
+        out = self.body(X) * self.scale
+        return out if self.training and out.abs().max() < 1e-9 else out + 0
+
+
+def test_what_fails_in_training_alone_is_trained_one_by_one(table, caplog):
+    clf = search(module=Asking, cv=2, max_epochs=1, stack=True)
+    del clf.module__hidden
+    assert not clf.fit(*table).stacked_
+    assert "one after another: the stacked network fails" in caplog.messages[0]
+
+
 def test_a_measurement_estimates_both_ways(table):
     seen = []
 
