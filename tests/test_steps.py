@@ -298,8 +298,8 @@ def _starved_fit():
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     # The driver says that most is free; this process may not have it.
-    torch.cuda.set_per_process_memory_fraction(200 * 2**20 / total)
-    clf = fit((wide, rows % 2, rows // 2 % 2), max_epochs=1, batch_size=256)
+    torch.cuda.set_per_process_memory_fraction(150 * 2**20 / total)
+    clf = fit((wide, rows % 2, rows // 2 % 2), max_epochs=1, batch_size=64)
     torch.cuda.set_per_process_memory_fraction(1.0)
     return clf.n_iter_, messages, distance(fit(small), expected)
 

@@ -214,7 +214,7 @@ def _new_rows(runs):
             continue
         left, train = found["test violation"], found["train violation"]
         # A bound that is never reached says nothing.
-        kept = abs(interval(train)[0]) <= NOISE
+        kept = interval(train)[0] <= NOISE
         turned = {"confirmed": "refuted", "refuted": "confirmed"}
         said = turned.get(_below(left), "undecided")
         yield (
