@@ -190,6 +190,16 @@ def check_outputs(owner, net, rows, n_classes):
                 f"The module of {owner} returns probabilities; expected logits. Leave "
                 "its softmax out: predict_proba applies one."
             )
+        if isinstance(net.criterion_, torch.nn.NLLLoss) and bool(
+            (outputs.logsumexp(1).abs() > 1e-3).any()
+        ):
+            # Of logits it has no smallest value.
+            raise ValueError(
+                f"criterion {type(net.criterion_).__name__} of {owner} compares "
+                "log-probabilities, and its module returns logits; expected "
+                "CrossEntropyLoss, the default, or a module that ends in a "
+                "log-softmax."
+            )
         try:
             net.criterion_(outputs, target)
         except (RuntimeError, ValueError, TypeError) as error:

@@ -162,6 +162,10 @@ def test_bad_data_is_refused_before_any_work(args, kwargs, message):
             {"module": torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Softmax(1))},
             "returns probabilities; expected logits. Leave its softmax out",
         ),
+        (
+            {"criterion": torch.nn.NLLLoss},
+            "criterion NLLLoss of FairNeuralClassifier compares log-probabilities",
+        ),
         ({"module": torch.nn.Linear}, "'in_features': pass module__in_features=..."),
         ({"optimizer__lr": 0.1}, "optimizer takes no 'lr'"),
         ({"criterion__reduction": "sum"}, "criterion takes no 'reduction'"),

@@ -337,6 +337,24 @@ def test_a_criterion_of_one_number_refuses_weights(table):
         quick(penalty=None, criterion=Sum).fit(X, y, sample_weight=np.arange(400) + 1)
 
 
+def test_log_probabilities_may_be_compared_by_nll(table):
+    class Logits(torch.nn.Sequential):
+        def __init__(self, n_features, n_classes):
+            super().__init__(torch.nn.Linear(n_features, n_classes))
+
+    class Logs(Logits):
+        def __init__(self, n_features, n_classes):
+            super().__init__(n_features, n_classes)
+            self.append(torch.nn.LogSoftmax(1))
+
+    X, y, groups = table
+    found = quick(module=Logs, criterion=torch.nn.NLLLoss).fit(X, y, groups)
+    expected = quick(module=Logits).fit(X, y, groups)
+    np.testing.assert_allclose(
+        found.predict_proba(X), expected.predict_proba(X), atol=1e-5
+    )
+
+
 def test_prior_correction_brings_class_shares_back(rng):
     X = rng.normal(size=(3000, 2))
     y = (rng.random(3000) < 0.08).astype(int)
