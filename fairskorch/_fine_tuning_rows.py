@@ -28,6 +28,8 @@ class RowsOfFineTuner:
         """
         owner = self._owner
         self._penalty_class = _settings.find_penalty(owner, self.penalty, weight)
+        if getattr(self, "scope", "last_layer") == "last_layer":
+            _settings.check_heads(owner, self._penalty_class)
         self._check_names()
         y, groups = self._with_items(X, y, groups)
         n_rows = _n_rows(X)

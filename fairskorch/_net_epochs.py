@@ -169,7 +169,10 @@ class EpochsOfNet:
                 isinstance(callback, LRScheduler) and callback.step_every == "epoch"
             )
         ]
-        own = type(self).train_step is not NeuralNetClassifier.train_step
+        own = any(
+            getattr(type(self), name) is not getattr(NeuralNetClassifier, name)
+            for name in ("train_step", "train_step_single", *STEP_HOOKS)
+        )
         return own or any(
             getattr(kind, hook) is not getattr(Callback, hook)
             for kind in callbacks

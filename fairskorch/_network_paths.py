@@ -2,8 +2,11 @@
 
 import itertools
 import logging
+import signal
+import threading
 import time
 import warnings
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -247,11 +250,15 @@ class NetworkPath:
     def _one_after_another(self):
         given, fold = None, None
         left = [p for p in np.ndindex(self.failed.shape) if p not in self.known]
-        for i, j in self._bar(left, "fit"):
-            if fold != i:
-                given = self.data.take(self.rows.index.numpy()[self.folds[i][0]])
-                fold = i
-            self._fit_one(i, j, given)
+        with _noticed_interrupts() as noticed:
+            for i, j in self._bar(left, "fit"):
+                if fold != i:
+                    given = self.data.take(self.rows.index.numpy()[self.folds[i][0]])
+                    fold = i
+                self._fit_one(i, j, given)
+                if noticed:
+                    # A single fit would have kept what it had.
+                    raise KeyboardInterrupt
 
     def _fit_one(self, i, j, given):
         estimator = clone(self.template)
@@ -332,6 +339,28 @@ def measured(path):
         if max(together, alone) < DECIDED * min(together, alone):
             together = steps(batches, TIMED)
     return together, alone
+
+
+@contextmanager
+def _noticed_interrupts():
+    """Note what Ctrl-C does elsewhere: skorch ends a fit by it, as callbacks do."""
+    noticed = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noticed
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number, frame):
+        noticed.append(number)
+        before(number, frame)
+
+    if callable(before):
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield noticed
+    finally:
+        if callable(before):
+            signal.signal(signal.SIGINT, before)
 
 
 def _endless(batches):

@@ -46,6 +46,16 @@ def find_penalty(owner, penalty, weight):
     return penalty
 
 
+def check_heads(owner, penalty):
+    """Refuse a penalty that is more than what many heads compute of it."""
+    if penalty is not None and not penalty.is_summed():
+        raise ValueError(
+            f"penalty {penalty.__name__} of {owner} has a penalise() of its own, which "
+            "last layers do not call: they take its values, compare and join. Put the "
+            "difference there."
+        )
+
+
 def _aliases():
     return ", ".join(f"{name!r} ({kind.__name__})" for name, kind in ALIASES.items())
 

@@ -29,6 +29,8 @@ ELEMENTWISE = (
 #: Bytes of training rows and outputs of folds that are trained side by side.
 TOGETHER = 2**28
 
+#: Rows that a stack is tried on.
+TRIED = 16
 
 #: Rows times weights that are predicted at a time: few enough for what layers return to
 #: stay in the memory next to a processor, or in that of a device.
@@ -54,6 +56,8 @@ def obstacle(net):
         return f"the criterion is a {type(criterion).__name__} with own settings"
     if net.compile:
         return "the module is compiled"
+    if net.penalty_ is not None and not net.penalty_.is_summed():
+        return f"{type(net.penalty_).__name__} has a penalise() of its own"
     return None
 
 
@@ -76,11 +80,8 @@ def stack_of(parts, n_weights, mapped):
         When a layer cannot be stacked, or parts need steps of their own.
     """
     first = parts[0]
-    with torch.no_grad():
-        fields, _ = first.batches.batch(torch.arange(2))
-    stacked = stack(
-        [p.net.module_ for p in parts], n_weights, fields["X"], mapped=mapped
-    )
+    modules = [part.net.module_ for part in parts]
+    stacked = stack(modules, n_weights, _few_rows(first), mapped=mapped)
     if len(parts) > 1 and (stacked.couples_rows or stacked.draws):
         raise CannotStack("rows of a batch depend on each other or on a draw")
     return stacked
@@ -124,11 +125,9 @@ class SideBySide:
 
     def _try(self):
         """Go through a copy and back: training may fail where predicting does not."""
-        with torch.no_grad():
-            batches = [part.batches.batch(torch.arange(2))[0] for part in self.parts]
-        X = torch.stack([fields["X"] for fields in batches])
+        X = torch.stack([_few_rows(part) for part in self.parts])
         with failures(), own_randomness(0, X.device):
-            self._outputs(copy.deepcopy(self.stacked), X).sum().backward()
+            self.net.infer_with(copy.deepcopy(self.stacked), X).sum().backward()
 
     def epoch(self):
         """Take the steps of an epoch."""
@@ -144,7 +143,7 @@ class SideBySide:
         """Move all networks by one batch of each part."""
         fields, target = _joined(batches)
         self.optimizer.zero_grad()
-        outputs = self._outputs(self.stacked, fields["X"])
+        outputs = self.net.infer_with(self.stacked, fields["X"])
         logits = outputs.detach()
         two = logits.shape[-1] == 2
         # The objective has sets, rows, heads: a row is seen by all heads.
@@ -157,13 +156,6 @@ class SideBySide:
             slopes = torch.stack([-slopes, slopes], dim=-1)
         outputs.backward(slopes)
         self.optimizer.step()
-
-    def _outputs(self, stacked, X):
-        if self.net.precision != "bfloat16":
-            return stacked(X)
-        with torch.autocast(X.device.type, torch.bfloat16):
-            outputs = stacked(X)
-        return outputs.float()
 
     def _members(self, fields, target):
         penalty = self.net.penalty_
@@ -191,7 +183,7 @@ class SideBySide:
             few = max(1, EVALUATED[X.device.type] // len(self.weights))
             for some in X.split(few):
                 some = some.expand(len(self.parts), *some.shape)
-                found.append(self._outputs(self.stacked, some).cpu())
+                found.append(self.net.infer_with(self.stacked, some).cpu())
         self.stacked.train()
         return torch.cat(found, dim=2)
 
@@ -202,6 +194,12 @@ class SideBySide:
     def is_finite(self):
         """Tell which networks are finite: ndarray (n_parts, n_weights) of bool."""
         return self.stacked.is_finite().cpu().numpy()
+
+
+@torch.no_grad()
+def _few_rows(part):
+    fields, _ = part.batches.batch(torch.arange(TRIED) % len(part.batches.rows))
+    return fields["X"]
 
 
 def _n_groups(net):

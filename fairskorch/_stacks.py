@@ -18,6 +18,7 @@ from fairskorch._batched_layers import (
     BatchedLinear,
     CannotStack,
 )
+from fairskorch._settings import own_randomness
 from fairskorch._steps import HOOKS
 from fairskorch.rates import raise_half
 
@@ -26,6 +27,9 @@ UNMAPPED = (nn.RNNBase, nn.RNNCellBase)
 
 #: Differences of outputs that rounding makes, relative and absolute.
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
+
+#: How far weights of copies lie apart when outputs are compared.
+SPREAD = 0.1
 
 
 class LayerStack(nn.Module):
@@ -199,9 +203,6 @@ def stack(modules, n_copies, X, *, mapped=False):
     try:
         stacked = LayerStack(modules, n_copies)
         _compare(stacked, modules, X)
-        if not stacked.draws and _draws(stacked, X):
-            name = type(modules[0]).__name__
-            raise CannotStack(f"{name} draws random numbers outside its layers")
     except CannotStack:
         if not mapped or len(modules) > 1:
             raise
@@ -212,17 +213,27 @@ def stack(modules, n_copies, X, *, mapped=False):
 
 @torch.no_grad()
 def _compare(stacked, modules, X):
-    stacked.eval()
-    with failures(), _in_full_precision():
-        found = stacked(X.expand(len(modules), *X.shape))
-    for own, module in zip(found, modules, strict=True):
-        training = module.training
-        with _in_full_precision():
-            expected = module.eval()(X).expand_as(own[0])
-        module.train(training)
-        if not all(torch.allclose(o, expected, **TOLERANCE) for o in own[[0, -1]]):
-            name = type(module).__name__
-            raise CannotStack(f"the stacked {name} computes something else")
+    """Refuse a stack that computes something else, predicting or in training."""
+    trial = copy.deepcopy(stacked)
+    with own_randomness(0, X.device):
+        # Copies that are alike would not show that they look at each other.
+        for weight in trial.parameters():
+            weight.add_(torch.randn_like(weight), alpha=SPREAD)
+    last = stacked.shape[1] - 1
+    places = [(i, j) for i in range(len(modules)) for j in {0, last}]
+    alone = [copy.deepcopy(modules[i]) for i, _ in places]
+    for place, module in zip(places, alone, strict=True):
+        module.load_state_dict(trial.state(*place))
+    for training in (False, True):
+        with failures(), _in_full_precision(), own_randomness(0, X.device):
+            found = trial.train(training)(X.expand(len(modules), *X.shape))
+        for place, module in zip(places, alone, strict=True):
+            with _in_full_precision(), own_randomness(0, X.device):
+                expected = module.train(training)(X)
+            if not torch.allclose(found[place], expected, **TOLERANCE):
+                raise CannotStack(
+                    f"the stacked {type(module).__name__} computes something else"
+                )
 
 
 @contextmanager
@@ -249,15 +260,6 @@ def _in_full_precision():
         deterministic=cudnn.deterministic,
         allow_tf32=False,
     )
-
-
-@torch.no_grad()
-def _draws(stacked, X):
-    """Tell whether a training step moves the random generator."""
-    state = torch.cuda.get_rng_state if X.is_cuda else torch.get_rng_state
-    before = state()
-    copy.deepcopy(stacked).train()(X.expand(stacked.shape[0], *X.shape))
-    return not torch.equal(before, state())
 
 
 def _reuse_memory(batched):

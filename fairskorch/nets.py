@@ -8,7 +8,7 @@ from skorch.callbacks import EpochTimer, PrintLog
 
 from fairskorch._net_epochs import EpochsOfNet
 from fairskorch._net_rows import RowsOfNet
-from fairskorch._penalised_loss import PenalisedLoss
+from fairskorch._penalised_loss import DTYPES, PenalisedLoss
 from fairskorch.batches import Batches, GroupedRows
 from fairskorch.monitor import FairnessMonitor
 
@@ -249,11 +249,12 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, EpochsOfNet, NeuralNetClassifier
         """Return the outputs of a network of this kind, in float32 or float64."""
         if isinstance(x, dict):
             x = x["X"]
-        if self.precision != "bfloat16":
-            return module(x, **fit_params)
-        with torch.autocast(self._device_type, torch.bfloat16):
+        if self.precision == "bfloat16":
+            with torch.autocast(self._device_type, torch.bfloat16):
+                outputs = module(x, **fit_params)
+        else:
             outputs = module(x, **fit_params)
-        return outputs.float()
+        return outputs.to(DTYPES[self.precision])
 
 
 def _set_penalty_param(net, param, value):

@@ -144,7 +144,7 @@ ARROWS = {
         *("_paths",),
     },
     "_batched_layers": {"torch"},
-    "_stacks": {"torch", "_batched_layers", "_steps", "rates"},
+    "_stacks": {"torch", "_batched_layers", "_settings", "_steps", "rates"},
     "_side_by_side": {
         *("torch", "_batched_layers", "_objective", "_settings", "_stacks", "batches"),
         "nets",

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import pickle
+import signal
 
 import numpy as np
 import pandas as pd
@@ -22,13 +23,14 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import EpochScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from torch import nn
 from torch.nn import functional as F
 
 from fairskorch import FairNeuralClassifier, FairNeuralClassifierCV
 from fairskorch._network_paths import measured
 from fairskorch.metrics import equalized_odds_difference, fairness_scorer
+from fairskorch.penalties import EqualizedOdds
 from fairskorch.selection import fairest_within, most_accurate_within
 
 WEIGHTS = [0.0, 0.5, 3.0]
@@ -272,6 +274,31 @@ class OverRows(nn.Module):
         return self.head(X - X.mean(0, keepdim=True).tanh())
 
 
+class InTraining(nn.Module):
+    """Looks at other rows while it is trained alone."""
+
+    def __init__(self, n_features, look):
+        super().__init__()
+        self.body, self.head = nn.Linear(n_features, 6), nn.Linear(6, 2)
+        self.look = look
+
+    def forward(self, X):
+        X = self.body(X)
+        return self.head((self.look(X) if self.training else X).relu())
+
+
+def centred(X):
+    return X - X.mean(0)
+
+
+def scaled(X):
+    return X / X.abs().max()
+
+
+def by_length(X):
+    return X * len(X) / 10
+
+
 class Recurrent(nn.Module):
     def __init__(self, n_features):
         super().__init__()
@@ -298,7 +325,7 @@ def frozen():
     ("params", "reason"),
     [
         ({"module": Twice}, "Twice uses a layer in two places"),
-        ({"module": FunctionalDropout}, "draws random numbers outside its layers"),
+        ({"module": FunctionalDropout}, "computes something else"),
         ({"module": OverRows}, "the stacked OverRows computes something else"),
         ({"module": Recurrent}, "GRU has no batched form here"),
         ({"module": hooked()}, "Linear has hooks"),
@@ -326,6 +353,69 @@ def test_what_cannot_be_stacked_is_trained_alone(params, reason, table, caplog):
     assert "one after another: " in line
     assert reason in line
     assert np.isfinite(clf.scores_).all()
+
+
+@pytest.mark.parametrize("look", [centred, scaled, by_length])
+def test_networks_that_look_at_a_batch_in_training(look, table):
+    params = {"module": InTraining, "module__look": look, "precision": "float64"}
+    found = [search(cv=2, stack=stack, **params) for stack in ("auto", False)]
+    for clf in found:
+        del clf.module__hidden
+        clf.fit(*table)
+    assert not found[0].stacked_
+    same(*found)
+
+
+class OwnScores(EqualizedOdds):
+    def scores(self, logits):
+        return super().scores(5 * logits)
+
+
+class OwnRows(EqualizedOdds):
+    def row_values(self, logits, target, loss=None):
+        return super().row_values(logits, target, loss) ** 2
+
+
+class OwnPenalise(EqualizedOdds):
+    def penalise(self, *args, **kwargs):
+        return 3 * super().penalise(*args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", [OwnScores, OwnRows, OwnPenalise])
+def test_parts_of_a_penalty_that_are_redefined(kind, table):
+    params = {"cv": 2, "scoring": "neg_log_loss", "precision": "float64"}
+    own, alone = (
+        search(stack=stack, penalty=kind, **params).fit(*table)
+        for stack in ("auto", False)
+    )
+    same(own, alone)
+    assert own.stacked_ == (kind is not OwnPenalise)
+    usual = search(penalty="eo", **params).fit(*table)
+    assert np.abs(own.scores_ - usual.scores_).max() > 1e-4
+
+
+def test_ctrl_c_ends_a_search(table):
+    class Pressed(Callback):
+        fits = 0
+
+        def on_train_begin(self, net, **kwargs):
+            type(self).fits += 1
+
+        def on_epoch_end(self, net, **kwargs):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    clf = search(cv=2, callbacks=[Pressed()])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*table)
+    assert Pressed.fits == 1
+    assert not hasattr(clf, "path_")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_callback_that_ends_each_fit_ends_no_search(table):
+    stop = EarlyStopping("train_loss", patience=1, threshold=1e9, sink=lambda _: None)
+    assert len(search(cv=2, callbacks=[stop]).fit(*table).path_) == len(WEIGHTS)
 
 
 def test_one_line_of_the_log_says_which(table, caplog):

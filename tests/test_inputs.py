@@ -171,6 +171,7 @@ def test_bad_data_is_refused_before_any_work(args, kwargs, message):
         ({"criterion__reduction": "sum"}, "criterion takes no 'reduction'"),
         ({"criterion": torch.nn.CrossEntropyLoss()}, "must be a class, whose"),
         ({"criterion": torch.nn.BCEWithLogitsLoss}, "cannot compare logits of shape"),
+        ({"criterion": torch.nn.MSELoss}, "cannot compare logits of shape"),
         ({"augment": "flip"}, "changes images, and X is a table"),
         ({"device": "gpu"}, "must be 'auto' or a device of PyTorch"),
         ({"validation_fraction": "0.2"}, "'validation_fraction' parameter"),

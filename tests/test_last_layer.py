@@ -20,6 +20,7 @@ from fairskorch.exceptions import (
     EmptyCellWarning,
     NonFiniteLossError,
 )
+from fairskorch.penalties import EqualizedOdds
 
 
 @pytest.fixture(scope="module")
@@ -393,3 +394,26 @@ def test_images_that_were_trained_on_are_reported(images):
     clf = quick(fitted, balance=None)
     assert clf.fit(X[20:], y[20:], groups[20:]).overlap_ == 0.5
     assert clf.fit(X[40:], y[40:], groups[40:]).overlap_ == 0
+
+
+def test_parts_of_a_penalty_that_are_redefined(plain, table):
+    class Steep(EqualizedOdds):
+        def scores(self, logits):
+            return super().scores(5 * logits)
+
+    class Scaled(EqualizedOdds):
+        def penalise(self, *args, **kwargs):
+            return 3 * super().penalise(*args, **kwargs)
+
+    own, known, usual = (
+        quick(plain, **params).fit(*table).coef_
+        for params in (
+            {"penalty": Steep},
+            {"penalty": "eo", "penalty__slope": 5},
+            {"penalty": "eo"},
+        )
+    )
+    np.testing.assert_allclose(own, known, atol=1e-5)
+    assert np.abs(own - usual).max() > 1e-3
+    with pytest.raises(ValueError, match="Scaled of FairLastLayerClassifier has"):
+        quick(plain, penalty=Scaled).fit(*table)

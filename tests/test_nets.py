@@ -191,6 +191,24 @@ def test_hooks_of_batches_see_values_and_cost_only_then(coded):
     assert all(len(row["batches"]) == 0 for row in quiet.history)
 
 
+@pytest.mark.parametrize(
+    "name", ["on_batch_begin", "on_batch_end", "on_grad_computed", "train_step_single"]
+)
+def test_hooks_of_a_net_of_ones_own_are_called(name, coded):
+    calls = []
+
+    class Noted(GroupPenaltyNet):
+        pass
+
+    def note(self, *args, **kwargs):
+        calls.append(name)
+        return getattr(super(Noted, self), name)(*args, **kwargs)
+
+    setattr(Noted, name, note)
+    make(kind=Noted).fit(GroupedRows(*coded))
+    assert calls
+
+
 def test_skorchs_callbacks_work_on_the_estimator(table):
     X, y, groups = table
     stop = EarlyStopping(monitor="valid_loss", patience=2, sink=lambda _: None)

@@ -555,14 +555,25 @@ def test_equal_extremes_share_the_gradient(reduction):
     assert flat.grad.abs().sum() == 0
 
 
-def test_a_derived_penalty_is_differentiated_as_it_compares():
-    class Squared(P.EqualizedOdds):
-        def join(self, rates, present):
-            return super().join(rates, present) ** 2
+class Squared(P.EqualizedOdds):
+    def join(self, rates, present):
+        return super().join(rates, present) ** 2
 
+
+class Squares:
+    def join(self, rates, present):
+        return super().join(rates, present) ** 2
+
+
+class SquaredByMixin(Squares, P.EqualizedOdds):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Squared, SquaredByMixin])
+def test_a_derived_penalty_is_differentiated_as_it_compares(kind):
     logits, target, groups = rows(3)
     logits.requires_grad_()
-    plain, squared = P.EqualizedOdds(3), Squared(3)
+    plain, squared = P.EqualizedOdds(3), kind(3)
     value = plain(logits, target, groups)
     (gradient,) = torch.autograd.grad(value, logits)
     found = squared(logits, target, groups)

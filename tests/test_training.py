@@ -355,6 +355,26 @@ def test_log_probabilities_may_be_compared_by_nll(table):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_outputs_of_another_type(dtype, precision, table):
+    class Cast(MLP):
+        def forward(self, X):
+            return super().forward(X).to(dtype)
+
+    class Differentiated(torch.nn.CrossEntropyLoss):
+        """One whose derivative is not written out."""
+
+    X, y, groups = table
+    params = {"module": Cast, "precision": precision, "lr": 1e-3}
+    found = quick(**params).fit(X, y, groups)
+    expected = quick(criterion=Differentiated, **params).fit(X, y, groups)
+    np.testing.assert_allclose(
+        found.predict_proba(X), expected.predict_proba(X), atol=1e-3
+    )
+    assert found.predict_proba(X).dtype == np.float64
+
+
 def test_prior_correction_brings_class_shares_back(rng):
     X = rng.normal(size=(3000, 2))
     y = (rng.random(3000) < 0.08).astype(int)

@@ -132,12 +132,14 @@ class GroupPenalty(nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         """Forget what was known of a comparison where that is redefined."""
         super().__init_subclass__(**options)
-        own = vars(cls)
-        if own.keys().isdisjoint(DERIVED):
-            return
         for name in ("effect", "within_cells"):
-            if name not in own:
-                setattr(cls, name, getattr(GroupPenalty, name))
+            for kind in cls.__mro__:
+                if name in vars(kind):
+                    break
+                # A mixin may come before the class that knows it.
+                if not vars(kind).keys().isdisjoint(DERIVED):
+                    setattr(cls, name, getattr(GroupPenalty, name))
+                    break
 
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         """Give each row its numbers: ``(n_samples, n_values)``."""
@@ -339,13 +341,18 @@ class GroupPenalty(nn.Module):
             slopes.mul_(weight)
         return value, slopes
 
+    @classmethod
+    def is_summed(cls) -> bool:
+        """Whether `head_values` and `effect` say all that `penalise` does."""
+        return cls.penalise is GroupPenalty.penalise
+
     @property
     def is_added(self) -> bool:
         """Whether training may add `derivative` to that of the task loss itself."""
         kind = type(self)
         return (
             self.knows_row_effect
-            and kind.penalise is GroupPenalty.penalise
+            and kind.is_summed()
             and kind.combine is GroupPenalty.combine
         )
 

@@ -66,10 +66,13 @@ class RatePenalty(GroupPenalty):
     @property
     def knows_row_effect(self) -> bool:
         """Whether `row_effect` stands in for autograd: for scores of two classes."""
+        return self.n_classes == 2 and self._scores_as_usual
+
+    @property
+    def _scores_as_usual(self) -> bool:
         kind = type(self)
         return (
-            self.n_classes == 2
-            and kind.values is RatePenalty.values
+            kind.values is RatePenalty.values
             and kind.scores is GroupPenalty.scores
             and kind.row_values is GroupPenalty.row_values
         )
@@ -81,7 +84,7 @@ class RatePenalty(GroupPenalty):
 
     def head_values(self, logits: Tensor, target: Tensor, loss: Tensor) -> Tensor:
         """Score the rows of many heads without a copy of their logits."""
-        if type(self).values is not RatePenalty.values:
+        if not self._scores_as_usual:
             return super().head_values(logits, target, loss)
         if logits.ndim > loss.ndim:
             return self.scores(logits)
