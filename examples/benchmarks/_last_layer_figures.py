@@ -29,17 +29,20 @@ def figures(tasks, out, folder):
 
     folder.mkdir(parents=True, exist_ok=True)
     for part, draw in {"sweep": _sweep, "scope": _scope}.items():
+        found = {task: sorted((out / task).glob(f"{part}-*.csv")) for task in tasks}
+        # A study that was stopped has no run of some.
+        found = {task: files for task, files in found.items() if files}
+        if not found:
+            continue
         figure, axes = pyplot.subplots(
             1,
-            len(tasks),
-            figsize=(3.6 * len(tasks), 3.4),
+            len(found),
+            figsize=(3.6 * len(found), 3.4),
             squeeze=False,
             layout="constrained",
         )
-        for ax, task in zip(axes[0], tasks, strict=True):
-            files = sorted((out / task).glob(f"{part}-*.csv"))
-            frame = pd.concat(map(pd.read_csv, files), ignore_index=True)
-            draw(ax, frame)
+        for ax, (task, files) in zip(axes[0], found.items(), strict=True):
+            draw(ax, pd.concat(map(pd.read_csv, files), ignore_index=True))
             ax.set_title(NAMES.get(task, task))
         known = axes[0, 0].get_legend_handles_labels()
         figure.legend(*known, loc="outside lower center", ncols=4, frameon=False)
