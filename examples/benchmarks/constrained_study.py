@@ -94,6 +94,7 @@ def options():
 def main():
     args = options().parse_args()
     args.cache = args.cache or args.out / "cache"
+    failed = 0
     if not args.report:
         end = time.monotonic() + 60 * args.minutes
         jobs = planned(args)
@@ -103,14 +104,19 @@ def main():
             load(task, args.data_root, args.rows, args.cache, args.size)
         with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
             waiting = [pool.submit(run, args, *job) for job in jobs]
-            for future in waiting:
+            for (task, name, seed, _), future in zip(jobs, waiting, strict=True):
                 if time.monotonic() > end:
                     future.cancel()
-                elif not future.cancelled():
+                elif error := future.exception():
                     # One that fails is left, and named; the others go on.
-                    print(future.exception() or future.result(), flush=True)
-        print(f"{len(planned(args))} fits are left", flush=True)
+                    failed += 1
+                    kind = type(error).__name__
+                    print(f"FAILED {task} {name}-{seed}: {kind}: {error}", flush=True)
+                else:
+                    print(future.result(), flush=True)
+        print(f"{len(planned(args))} fits are left, {failed} failed", flush=True)
     report(args.out, args.tasks, args.rst)
+    raise SystemExit(failed > 0)
 
 
 if __name__ == "__main__":
