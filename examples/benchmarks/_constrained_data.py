@@ -66,7 +66,8 @@ def load(name, root, n_rows=None, cache=None, size=48):
     # Of a few dozen images the group is not known.
     rows = np.flatnonzero(groups.notna())
     if n_rows is not None:
-        rows = rows[np.linspace(0, len(rows) - 1, n_rows).astype(int)]
+        some = min(n_rows, len(rows))
+        rows = rows[np.linspace(0, len(rows) - 1, some).astype(int)]
     names = groups.to_numpy()[rows].astype(str)
     X, y, subject = (part[rows] for part in (data.data, data.target, data.subject))
     # Blond men are too few for the rule of the tables.
