@@ -4,17 +4,8 @@ import csv
 
 import numpy as np
 import pytest
-from PIL import Image
-
-
-def _write_image(path, seed=0, size=(40, 50), mode="RGB"):
-    """Write a smooth image (width x height) that differs by seed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
-    image.convert(mode).save(path)
-    return path
+from data_folders import write_celeba, write_ham10000
+from data_folders import write_image as _write_image
 
 
 @pytest.fixture(scope="session")
@@ -25,26 +16,15 @@ def write_image():
 @pytest.fixture
 def celeba(tmp_path):
     """Six images of three persons, in the three partitions."""
-    root = tmp_path / "celeba"
-    names = [f"{i:06d}.jpg" for i in range(1, 7)]
-    for i, name in enumerate(names):
-        _write_image(root / "img_align_celeba" / name, seed=i)
     blond, male = [1, -1, 1, -1, 1, -1], [1, 1, -1, -1, -1, -1]
-    rows = [f"{n} {b:2d} {m:2d}  1" for n, b, m in zip(names, blond, male, strict=True)]
-    # The official header ends in a blank.
-    head = ["6", "Blond_Hair Male Young "]
-    (root / "list_attr_celeba.txt").write_text("\n".join(head + rows) + "\n")
-    people = [f"{n} {i}" for n, i in zip(names, [7, 7, 8, 8, 9, 9], strict=True)]
-    (root / "identity_CelebA.txt").write_text("\n".join(people) + "\n")
-    parts = [f"{n} {i}" for n, i in zip(names, [0, 0, 1, 1, 2, 2], strict=True)]
-    (root / "list_eval_partition.txt").write_text("\n".join(parts) + "\n")
-    return root
+    attributes = np.column_stack([blond, male, np.ones(6, int)])
+    people, partitions = [7, 7, 8, 8, 9, 9], [0, 0, 1, 1, 2, 2]
+    return write_celeba(tmp_path / "celeba", attributes, people, partitions)
 
 
 @pytest.fixture
 def ham10000(tmp_path):
     """Six images of five lesions, in the two official folders of images."""
-    root = tmp_path / "ham10000"
     rows = [
         ["HAM_1", "ISIC_1", "mel", "histo", "60.0", "male", "back"],
         ["HAM_1", "ISIC_2", "mel", "histo", "60.0", "male", "back"],
@@ -53,13 +33,7 @@ def ham10000(tmp_path):
         ["HAM_4", "ISIC_5", "akiec", "histo", "", "unknown", "face"],
         ["HAM_5", "ISIC_6", "bkl", "histo", "0.0", "male", "face"],
     ]
-    head = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"]
-    for i, row in enumerate(rows):
-        folder = f"HAM10000_images_part_{1 + i // 3}"
-        _write_image(root / folder / f"{row[1]}.jpg", seed=i, size=(50, 40))
-    with open(root / "HAM10000_metadata.csv", "w", newline="") as file:
-        csv.writer(file).writerows([head, *rows])
-    return root
+    return write_ham10000(tmp_path / "ham10000", rows)
 
 
 @pytest.fixture
