@@ -1,6 +1,8 @@
 """Tables of the constrained study: means and 95 % intervals over seeds."""
 
 import json
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,10 +28,9 @@ SHOWN = (
 def read(out, tasks):
     """Return one row for each fit and way to read it."""
     rows = []
-    folders = [f for task in tasks for f in sorted(out.glob(f"{task}*"))]
-    for folder in folders:
-        if folder.name.partition("-")[0] not in tasks:
-            continue
+    # All rows, or so many alone.
+    folders = [[out / task, *sorted(out.glob(f"{task}-*"))] for task in tasks]
+    for folder in filter(Path.is_dir, chain(*folders)):
         for path in sorted(folder.glob("*.json")):
             name, _, seed = path.stem.rpartition("-")
             run = json.loads(path.read_text())
@@ -38,8 +39,7 @@ def read(out, tasks):
                 {**place, **_row(name, way, reading, run)}
                 for way, reading in run["readings"].items()
             ]
-    frame = pd.DataFrame(rows)
-    return frame.drop_duplicates(["task", "fit", "seed", "way"])
+    return pd.DataFrame(rows)
 
 
 def _row(name, way, reading, run):
