@@ -88,7 +88,8 @@ def test_overfitting_study(data_root, tmp_path):
     assert {**after, "seconds": 0} == {**before, "seconds": 0}
 
     # All experiments.
-    script("overfitting_study", *common, "--tasks", "celeba", "--seeds", 1)
+    every = ["--tasks", "celeba", "--seeds", 1, "--jobs", 2]
+    script("overfitting_study", *common, *every)
     last = stamps(out, ".json")
     assert again.items() <= last.items()
     tasks = ["--tasks", "adult", "celeba"]
@@ -158,7 +159,7 @@ def test_overfitting_study(data_root, tmp_path):
 def test_constrained_study(data_root, tmp_path, imported):
     out, rst = tmp_path / "out", tmp_path / "tables.rst"
     common = ["--data-root", data_root, "--out", out, "--epochs", 2, "--rows", 2000]
-    some = ["--tasks", "adult", "--seeds", 0, 1, "--claims"]
+    some = ["--tasks", "adult", "--seeds", 0, 1, "--claims", "--jobs", 2]
     printed = script("constrained_study", *common, *some)
     names = imported("_constrained_arms").fits("adult", claims=True)
     folder = out / "adult-2000"
