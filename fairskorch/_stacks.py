@@ -28,8 +28,9 @@ UNMAPPED = (nn.RNNBase, nn.RNNCellBase)
 #: Differences of outputs that rounding makes, relative and absolute.
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
 
-#: How far weights of copies lie apart when outputs are compared.
-SPREAD = 0.1
+#: How far weights of copies lie apart when outputs are compared: a share of their mean
+#: size, and something where that is 0.
+SPREAD = 0.1, 0.01
 
 
 class LayerStack(nn.Module):
@@ -217,8 +218,10 @@ def _compare(stacked, modules, X):
     trial = copy.deepcopy(stacked)
     with own_randomness(0, X.device):
         # Copies that are alike would not show that they look at each other.
+        share, least = SPREAD
         for weight in trial.parameters():
-            weight.add_(torch.randn_like(weight), alpha=SPREAD)
+            size = share * weight.abs().mean() + least
+            weight.add_(torch.randn_like(weight) * size)
     last = stacked.shape[1] - 1
     places = [(i, j) for i in range(len(modules)) for j in {0, last}]
     alone = [copy.deepcopy(modules[i]) for i, _ in places]
