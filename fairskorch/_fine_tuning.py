@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from fairskorch import _settings
-from fairskorch._features import Backbone
+from fairskorch._features import Backbone, is_net
 from fairskorch._fine_tuning_rows import RowsOfFineTuner
 from fairskorch._heads import (
     HeadData,
@@ -216,6 +216,21 @@ class FineTuner(RowsOfFineTuner, NeuralClassifier):
             data.n_groups, data.n_classes, **self._params_of("penalty")
         )
         return penalty.to(data.features.device, data.features.dtype)
+
+    def _check_start(self):
+        """Refuse to start from a last layer whose outputs stand for other classes."""
+        if self.init == "fresh":
+            return
+        classifier = self._backbone().classifier
+        # A plain skorch classifier knows codes alone.
+        if is_net(classifier) or not hasattr(classifier, "classes_"):
+            return
+        before, now = np.asarray(classifier.classes_).tolist(), self.classes_.tolist()
+        if before != now:
+            raise ValueError(
+                f"init='warm' of {self._owner} starts from a last layer for the "
+                f"classes {before[:10]}, and y has {now[:10]}; use init='fresh'."
+            )
 
     def _start(self, features, n_classes, seed):
         """Return the weights that heads start from."""

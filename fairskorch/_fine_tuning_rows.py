@@ -60,6 +60,7 @@ class RowsOfFineTuner:
         if isinstance(self.estimator, FrozenEstimator):
             self.estimator_ = self.estimator.estimator
             self.overlap_ = None
+            self._check_start()
             return rows
         rng = np.random.RandomState(seed)
         base, kept = prep.split_rows(

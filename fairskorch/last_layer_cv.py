@@ -60,7 +60,8 @@ class FairLastLayerClassifierCV(FineTuner):
     class_weight : None, "balanced" or dict, default="balanced"
         Weights of classes in the task loss.
     init : {"fresh", "warm"}, default="fresh"
-        Start from random weights, or from those of the network's own last layer.
+        Start from random weights, or from those of the network's own last layer, which
+        must be for the same classes.
     n_draws : int, default=1
         Balanced draws; coefficients of a layer on each are averaged.
     head : str, default="auto"

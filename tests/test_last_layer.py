@@ -11,6 +11,8 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from skorch import NeuralNetClassifier
 
 from fairskorch import FairLastLayerClassifier, FairNeuralClassifier
@@ -254,6 +256,36 @@ def test_bad_parameters(params, message, plain, table):
     X, y, groups = table
     with pytest.raises(ValueError, match=message):
         quick(plain, **params).fit(X, y, groups)
+
+
+@pytest.mark.parametrize("scope", ["last_layer", "all"])
+@pytest.mark.parametrize("cut", [False, True], ids=["frozen", "pipeline"])
+def test_a_warm_start_knows_its_classes_by_label(scope, cut, plain, table):
+    X, y, groups = table
+    fitted = make_pipeline(FunctionTransformer(), plain) if cut else plain
+    warm = quick(fitted, init="warm", scope=scope, max_epochs=1)
+    for labels, named in (
+        (np.where(y == 1, "ill", "well"), "'ill', 'well'"),
+        (y + 1, "1, 2"),
+        (np.where(np.arange(400) < 50, 2, y), "0, 1, 2"),
+    ):
+        message = rf"init='warm' .* classes \[0, 1\], and y has \[{named}\]; use"
+        with pytest.raises(ValueError, match=message):
+            warm.fit(X, labels, groups)
+        assert not hasattr(warm, "coef_")
+    assert warm.fit(X, y, groups).score(X, y) > 0.7
+
+
+def test_a_warm_start_on_some_of_the_classes_is_refused(table):
+    X, y, groups = table
+    three = np.where(X[:, 1] > 1, 2, y)
+    base = FairNeuralClassifier(penalty=None, max_epochs=1, random_state=0)
+    base.fit(X, three)
+    some = three != 1
+    with pytest.raises(ValueError, match=r"\[0, 1, 2\], and y has \[0, 2\]; use"):
+        quick(base, init="warm").fit(X[some], three[some], groups[some])
+    fresh = quick(base).fit(X[some], three[some], groups[some])
+    assert fresh.classes_.tolist() == [0, 2]
 
 
 def test_bad_rows(plain, table):
