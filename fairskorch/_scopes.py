@@ -111,6 +111,9 @@ def train_part(module, rows, penalised, n_classes, settings, looks, device):
     -------
     net : PartTrainedNet
     history : DataFrame
+        Epochs that were looked at.
+    n_epochs : int
+        Epochs that were finished, fewer where training was interrupted.
     """
     penalty, penalty_params, weight = penalised
     size = settings.batch_size or BATCH_SIZE
@@ -145,6 +148,7 @@ def train_part(module, rows, penalised, n_classes, settings, looks, device):
     ).initialize()
     net.partial_fit(rows)
     history = history_frame(net)
-    kept = ["epoch", *(name for name in history if name.startswith("train_"))]
-    history = history.loc[history["train_loss"].notna(), kept]
-    return net, history.reset_index(drop=True)
+    kept = [n for n in history if n == "epoch" or n.startswith("train_")]
+    # An interrupt may come before the first epoch, or the first look.
+    seen = [epoch in looks for epoch in history.get("epoch", ())]
+    return net, history.loc[seen, kept].reset_index(drop=True), len(history)

@@ -53,7 +53,8 @@ class FairLastLayerClassifier(FineTuner):
         Weights of classes in the task loss, of the rows that are trained on. On
         balanced rows they are all alike.
     init : {"fresh", "warm"}, default="fresh"
-        Start from random weights, or from those of the network's own last layer.
+        Start from random weights, or from those of the network's own last layer, which
+        must be for the same classes.
     n_draws : int, default=1
         Balanced draws; a layer is trained on each, and their coefficients are averaged.
         Other scopes have one.
@@ -310,7 +311,7 @@ class FairLastLayerClassifier(FineTuner):
         n_groups = 0 if self.groups_ is None else len(self.groups_)
         params = {**self._params_of("penalty"), "n_groups": n_groups}
         params = {} if self._penalty_class is None else params
-        self.net_, self.history_ = train_part(
+        self.net_, self.history_, self.n_iter_ = train_part(
             module,
             read,
             (self._penalty_class, params, self.penalty_weight),
@@ -322,6 +323,5 @@ class FairLastLayerClassifier(FineTuner):
         layer = self.net_.module_.get_submodule(self.head_)
         self.coef_ = layer.weight.detach().cpu().numpy().copy()
         self.intercept_ = layer.bias.detach().cpu().numpy().copy()
-        self.n_iter_ = self.max_epochs
         predicted = [part.argmax(1).cpu() for part in self.net_.forward_iter(read)]
         self._warn_of_one_class(torch.cat(predicted).numpy())

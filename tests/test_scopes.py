@@ -145,3 +145,26 @@ def test_scopes_that_are_refused(plain, table):
     with pytest.raises(ValueError, match="trains batch norm, and Sequential has none"):
         net = NeuralNetClassifier(nn.Sequential(nn.Linear(5, 2)), verbose=0)
         quick(net.initialize(), "batch_norm").fit(X, y, groups)
+
+
+class Interrupted(torch.optim.SGD):
+    def __init__(self, params, *, lr, at):
+        super().__init__(params, lr=lr)
+        self.left = at
+
+    def step(self, closure=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return super().step(closure)
+
+
+@pytest.mark.parametrize(("at", "n_epochs"), [(1, 0), (20, 2), (110, 13), (400, 40)])
+def test_an_interrupt_leaves_the_epochs_that_were_trained(at, n_epochs, plain, table):
+    X, y, groups = table
+    params = {"optimizer": Interrupted, "optimizer__at": at, "balance": None}
+    clf = quick(plain, "all", max_epochs=40, batch_size=50, **params)
+    clf.fit(X, y, groups)
+    assert clf.n_iter_ == n_epochs
+    assert len(clf.history_) == n_epochs // 2
+    assert clf.predict(X).shape == (400,)
