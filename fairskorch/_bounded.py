@@ -307,13 +307,13 @@ class BoundedClassifier(NeuralClassifier):
         seen_rows = table.loc["multiplier", "violation"]
         self.is_feasible_ = not (seen_rows > _deployment.FEASIBLE).any()
         if not self.is_feasible_:
-            name = seen_rows.idxmax()
-            row = table.loc[("multiplier", name)]
+            row = table.loc["multiplier"].iloc[seen_rows.fillna(-np.inf).argmax()]
             warnings.warn(
                 f"{self._owner} with deploy={self.deploy!r} misses the bound "
-                f"{row['bound']:g} of {name!r} on the rows that multipliers moved on: "
-                f"the smallest violation that was reached is {row['violation']:.3g}. "
-                "Try a larger bound, more max_epochs, or another module.",
+                f"{row['bound']:g} of {row.name!r} on the rows that multipliers moved "
+                "on: the smallest violation that was reached is "
+                f"{row['violation']:.3g}. Try a larger bound, more max_epochs, or "
+                "another module.",
                 InfeasibleConstraintWarning,
                 stacklevel=4,
             )

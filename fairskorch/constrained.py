@@ -129,7 +129,8 @@ class FairConstrainedClassifier(BoundedAnswers, BoundedClassifier):
         multipliers moved on; ``"holdout"``, those of `validation_fraction` or `X_val`)
         and each constraint its ``value`` on hard predictions, in expectation over
         draws, its ``bound``, the ``violation`` (above 0 where the bound is left) and
-        the limits ``low`` and ``high`` of its 95 % interval.
+        the limits ``low`` and ``high`` of its 95 % interval. Constraints of one name
+        are numbered, as ``"DemographicParity_1"`` and ``"DemographicParity_2"``.
     train_violation_, holdout_violation_ : float
         Largest violation of a constraint on training and on held-out rows; ``nan``
         where there are none.

@@ -202,6 +202,33 @@ def test_several_constraints_have_a_bound_each(rows):
     assert alike.violations_.loc["train", "bound"].tolist() == [0.1, 0.1]
 
 
+def test_constraints_of_one_name_are_numbered(rows):
+    X, y, groups = rows
+    both = [
+        DemographicParity(ratio_bound=0.9, ratio_bound_slack=0.03),
+        "eo",
+        DemographicParity(difference_bound=0.02),
+    ]
+    params = {"deploy": "last", "max_epochs": 8, "validation_fraction": 0.2}
+    clf = quick(constraint=both, bound=0.3, **params)
+    with pytest.warns(InfeasibleConstraintWarning, match="of 'DemographicParity_[12]'"):
+        clf.fit(X, y, groups)
+    names = ["DemographicParity_1", "eo", "DemographicParity_2"]
+    for part in ("train", "multiplier", "holdout"):
+        table = clf.violations_.loc[part]
+        assert table.index.tolist() == names
+        assert table["bound"].tolist() == [0.03, 0.3, 0.02]
+    assert clf.violations_.index.is_unique and clf.multipliers_.columns.is_unique
+    constraints = clf.multipliers_.columns.get_level_values("constraint")
+    assert list(dict.fromkeys(constraints)) == names
+    assert len(clf.plot_multipliers().lines) == 8
+    # What an alias stands for keeps its name.
+    twice = quick(constraint=["eo", "eo"], bound=[0.01, 0.5], max_epochs=2)
+    assert twice.fit(X, y, groups).violations_.loc["train"].index[1] == "eo_2"
+    alone = quick(max_epochs=1).fit(X, y, groups)
+    assert alone.violations_.loc["train"].index.tolist() == ["eo"]
+
+
 # Generalised rates ----------------------------------------------------------------
 
 

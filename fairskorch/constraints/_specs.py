@@ -1,5 +1,6 @@
 """What each name of a constraint means: which rates, which bound."""
 
+import copy
 from numbers import Real
 from typing import NamedTuple
 
@@ -357,6 +358,7 @@ def read_constraints(owner, constraint, bound):
     Returns
     -------
     specs : list of (object, float)
+        Names are all different.
     """
     many = isinstance(constraint, list | tuple)
     given = list(constraint) if many else [constraint]
@@ -371,12 +373,21 @@ def read_constraints(owner, constraint, bound):
             f"The 'bound' parameter of {owner} must be one number or one for each "
             f"constraint: got {len(bounds)} bounds and {len(given)} constraints."
         )
-    specs = []
-    for one, limit in zip(given, bounds, strict=True):
-        spec = _find(owner, one)
+    specs = [_find(owner, one) for one in given]
+    for one, spec, limit in zip(given, specs, bounds, strict=True):
         if not isinstance(spec, Moment | BoundedWorst):
             _check_bound(owner, one, spec, limit)
-        specs.append((spec, limit))
+    return list(zip(_told_apart(specs), bounds, strict=True))
+
+
+def _told_apart(specs):
+    """Give numbers to constraints of one name: a ratio and a difference, say."""
+    names = [spec.name for spec in specs]
+    for i, name in enumerate(names):
+        if names.count(name) > 1:
+            # A name stands for the same object wherever it is used.
+            specs[i] = copy.copy(specs[i])
+            specs[i].name = f"{name}_{names[: i + 1].count(name)}"
     return specs
 
 
