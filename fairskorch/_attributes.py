@@ -93,6 +93,11 @@ def check_attributes(owner, params, frame):
     for name, wanted in params.items():
         if wanted is None:
             continue
+        if name == "penalty_attributes" and not len(wanted):
+            raise InvalidParameterError(
+                f"The '{name}' parameter of {owner} must be None, for all columns of "
+                f"the sensitive features, or name one at least. Got {wanted!r} instead."
+            )
         if frame is None:
             raise ValueError(
                 f"{name} of {owner} names columns of the sensitive features, and none "

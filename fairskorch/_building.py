@@ -12,6 +12,7 @@ from skorch.helper import predefined_split
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fairskorch._attributes import recorded_metrics
+from fairskorch._settings import build_part
 from fairskorch._validation import (
     InvalidParameterError,
     check_nested_names,
@@ -42,7 +43,45 @@ def build_net(estimator, epochs, n_batches, kind=GroupPenaltyNet):
     arguments = _arguments(estimator, epochs, n_batches)
     if isinstance(arguments["module"], torch.nn.Module):
         arguments["module"] = copy.deepcopy(arguments["module"])
-    return kind(**arguments).initialize()
+    net = kind(**arguments)
+    try:
+        return net.initialize()
+    except Exception:
+        _name_part(estimator, arguments)
+        raise
+
+
+def _name_part(estimator, arguments):
+    """Say which part of a net that cannot be built is at fault."""
+    module = arguments["module"]
+    if not isinstance(module, torch.nn.Module):
+        module = build_part(estimator, "module", module, **_of("module", arguments))
+    if not isinstance(module, torch.nn.Module):
+        raise InvalidParameterError(
+            f"The 'module' parameter of {estimator._owner} must be a class or factory "
+            f"of a torch.nn.Module. Got one that returns {module!r} instead."
+        )
+    weights = list(module.parameters())
+    if not weights:
+        raise ValueError(
+            f"The module of {estimator._owner}, {type(module).__name__}, has no "
+            "parameters, so there is nothing to train."
+        )
+    criterion = arguments["criterion"]
+    build_part(estimator, "criterion", criterion, **_of("criterion", arguments))
+    params = {"lr": arguments["lr"], **_of("optimizer", arguments)}
+    params.pop("param_groups", None)  # skorch's own
+    build_part(estimator, "optimizer", arguments["optimizer"], weights, **params)
+
+
+def _of(part, arguments):
+    """Return the parameters of a part by their own names."""
+    start = f"{part}__"
+    return {
+        name.removeprefix(start): value
+        for name, value in arguments.items()
+        if name.startswith(start)
+    }
 
 
 def go_on(net, estimator, epochs, n_batches):

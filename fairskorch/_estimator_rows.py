@@ -143,10 +143,10 @@ class RowsOfEstimator:
                 "partial_fit does not see; pass a dict of weights."
             )
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-        if not (weights > 0).all():
+        if not ((weights > 0) & np.isfinite(weights)).all():
             raise ValueError(
-                f"class_weight of {self._owner} must be positive for every class; got "
-                f"{self.class_weight}."
+                f"class_weight of {self._owner} must be positive for every class, and "
+                f"finite; got {self.class_weight}."
             )
         return weights
 

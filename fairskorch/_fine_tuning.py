@@ -50,6 +50,9 @@ OWN = ("params", "lr")
 class FineTuner(RowsOfFineTuner, NeuralClassifier):
     """Base of the estimators that fit a new last layer on a network's features."""
 
+    #: What is trained, where a derived class has no such parameter.
+    scope = "last_layer"
+
     #: The net that was trained, where it is more than a last layer.
     net_ = None
 
@@ -140,6 +143,8 @@ class FineTuner(RowsOfFineTuner, NeuralClassifier):
         yield torch.addmm(bias, features, weight.T)
 
     def _check_names(self):
+        closure = self.scope != "last_layer"
+        _settings.check_optimizer(self._owner, self.optimizer, closure=closure)
         given = self._extra_names()
         penalty = self._penalty_class
         known = signature_names(penalty) if penalty else None
@@ -149,6 +154,11 @@ class FineTuner(RowsOfFineTuner, NeuralClassifier):
             "optimizer": optimizer and [n for n in optimizer if n not in OWN],
         }
         check_nested_names(self._owner, given, parts, self._own_names())
+        settings = optimizer_settings(
+            self.optimizer, self._params_of("optimizer"), self.lr
+        )
+        weights = [torch.zeros(1, requires_grad=True)]
+        _settings.build_part(self, "optimizer", self.optimizer, weights, **settings)
 
     def _params_of(self, part):
         names = [n for n in self._extra_names() if n.startswith(f"{part}__")]

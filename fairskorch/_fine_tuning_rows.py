@@ -36,6 +36,7 @@ class RowsOfFineTuner:
         rows = GroupedRows(np.empty((n_rows, 0), dtype=np.float32))
         y = prep.checked_target(owner, y, n_rows)
         self.classes_, codes = prep.encode_classes(owner, y)
+        self._class_weights(y, False)  # which refuses some
         self._encoder = self.groups_ = self.group_counts_ = group_codes = None
         if groups is not None:
             frame = prep.checked_groups(owner, groups, rows)
@@ -45,6 +46,10 @@ class RowsOfFineTuner:
         rows = rows.labelled(codes, group_codes, weight)
         if weight is not None and not weight.all():
             rows = rows.subset(np.flatnonzero(weight))
+        if self._penalty_class is not None:
+            # What its parameters cannot be is said before an estimator is fitted.
+            sizes = len(self.groups_), len(self.classes_)
+            self._penalty_class(*sizes, **self._params_of("penalty"))
         return rows, y
 
     def _fit_estimator(self, X, y, groups, sample_weight, rows, seed):

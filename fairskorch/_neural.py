@@ -90,9 +90,12 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
         """Return what the net is told of its penalty, by the net's names."""
         return _building.penalty_settings(self, given, n_batches)
 
+    #: Who is named in messages, where that is not the estimator: a search, of its fits.
+    _named_as = None
+
     @property
     def _owner(self):
-        return type(self).__name__
+        return self._named_as or type(self).__name__
 
     def _known_marks(self):
         """Return marks of a sample of the rows that were fitted on, and that chose."""
@@ -131,6 +134,7 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
 
     def _settle(self, *, epochs, ramp, going_on):
         """Decide what is "auto", and return the seed of this call."""
+        _settings.check_optimizer(self._owner, self.optimizer)
         self.device_ = _settings.pick_device(self._owner, self.device)
         self.precision_ = self.precision
         if self.precision == "auto":

@@ -87,12 +87,27 @@ def checked_target(owner, y, n_rows, *, name="y"):
     y = column_or_1d(y, warn=True)
     check_lengths(owner, name, y, n_rows)
     assert_all_finite(y, input_name=name, estimator_name=owner)
-    if y.dtype == object and pd.isna(y).any():
-        raise ValueError(
-            f"{name} of {owner} holds missing values; each row has a class."
-        )
+    if y.dtype == object:
+        if pd.isna(y).any():
+            raise ValueError(
+                f"{name} of {owner} holds missing values; each row has a class."
+            )
+        kinds = {type(label).__name__ for label in y}
+        if len(kinds) > 1 and not _sortable(y):
+            raise ValueError(
+                f"{name} of {owner} mixes labels of the types {sorted(kinds)}, which "
+                "have no order; expected labels of one type."
+            )
     check_classification_targets(y)
     return y
+
+
+def _sortable(labels):
+    try:
+        np.unique(labels)
+    except TypeError:
+        return False
+    return True
 
 
 def checked_groups(owner, groups, rows, *, name="groups"):
@@ -323,7 +338,13 @@ def coded_subjects(owner, subjects, n_rows):
     """Return a number for each subject, or None."""
     if subjects is None:
         return None
-    values = column_or_1d(np.asarray(subjects, dtype=object))
+    values = np.asarray(subjects, dtype=object)
+    if values.ndim != 1 and values.shape != (n_rows, 1):
+        raise ValueError(
+            f"subjects of {owner} must be 1-D, whom each of {n_rows} rows shows; got "
+            f"an array of shape {values.shape}."
+        )
+    values = values.ravel()
     check_lengths(owner, "subjects", values, n_rows)
     codes, _ = pd.factorize(values)
     if (codes < 0).any():

@@ -79,11 +79,6 @@ def _class_weights(class_weight, classes, codes, share):
     if class_weight is None:
         return np.ones(len(classes))
     if isinstance(class_weight, dict):
-        weights = compute_class_weight(class_weight, classes=classes, y=classes)
-        if not (weights > 0).all():
-            raise ValueError(
-                f"class_weight must be positive for every class; got {class_weight}."
-            )
-        return weights
+        return compute_class_weight(class_weight, classes=classes, y=classes)
     counts = np.bincount(codes, share, minlength=len(classes))
     return counts.max() / np.where(counts > 0, counts, 1)

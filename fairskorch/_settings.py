@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from fairskorch._names import did_you_mean
-from fairskorch._validation import InvalidParameterError
+from fairskorch._validation import InvalidParameterError, required_names, takes
 from fairskorch.penalties import ALIASES, GroupPenalty
 from fairskorch.schedules import Ascent
 
@@ -61,7 +61,12 @@ def _aliases():
 
 
 def check_schedule(owner, penalty, schedule):
-    """Refuse a weight that climbs where it is a share."""
+    """Refuse a weight that climbs where it is a share, and a call that must fail."""
+    if callable(schedule) and not takes(schedule, 0, 1):
+        raise InvalidParameterError(
+            f"The 'penalty_schedule' parameter of {owner} must take (epoch, n_epochs) "
+            f"where it is a callable. Got {schedule!r} instead."
+        )
     ascends = isinstance(schedule, Ascent) or schedule == "ascent"
     if ascends and penalty is not None and penalty.max_weight < float("inf"):
         raise ValueError(
@@ -90,6 +95,56 @@ def pick_device(owner, device):
             "use device='auto' or 'cpu'."
         )
     return str(device)
+
+
+def check_optimizer(owner, optimizer, *, closure=True):
+    """Refuse a class that is no optimiser, or one that needs what it will not get.
+
+    Parameters
+    ----------
+    owner : str
+        For messages.
+    optimizer : type or callable
+    closure : bool, default=True
+        Whether a step may ask for the loss again.
+    """
+    what = "a class of torch.optim"
+    known = not inspect.isclass(optimizer) or issubclass(
+        optimizer, torch.optim.Optimizer
+    )
+    asks = "closure" in required_names(getattr(optimizer, "step", None))
+    if known and (closure or not asks):
+        return
+    if known:
+        what += " whose steps need gradients only, no closure, such as SGD or Adam"
+    raise InvalidParameterError(
+        f"The 'optimizer' parameter of {owner} must be {what}. Got {optimizer!r} "
+        "instead."
+    )
+
+
+def build_part(estimator, part, kind, *args, **params):
+    """Build a part of an estimator, or say what it was given that it cannot take.
+
+    Parameters
+    ----------
+    estimator : NestedParams
+        Whose parameters a message names.
+    part : str
+        What comes before the double underscore.
+    kind : callable
+    *args, **params
+        All that it is given.
+    """
+    try:
+        return kind(*args, **params)
+    except Exception as error:
+        names = [n for n in estimator._extra_names() if n.startswith(f"{part}__")]
+        given = ", ".join(f"{name}={getattr(estimator, name)!r}" for name in names)
+        raise ValueError(
+            f"{part} {getattr(kind, '__name__', kind)} of {estimator._owner} cannot be "
+            f"built{' with ' if given else ''}{given}: {error}"
+        ) from error
 
 
 def pick_lr(lr, optimizer):

@@ -24,6 +24,7 @@ __all__ = [
     "fit_context",
     "required_names",
     "signature_names",
+    "takes",
 ]
 
 #: Validates parameters by `_parameter_constraints` before a method runs.
@@ -70,6 +71,17 @@ def required_names(part):
         for p in parameters
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
+
+
+def takes(part, *args):
+    """Tell whether a callable can be called with these arguments, as far as known."""
+    try:
+        inspect.signature(part).bind(*args)
+    except TypeError:
+        return False
+    except ValueError:
+        pass
+    return True
 
 
 def check_nested_names(owner, given, parts, own):

@@ -66,7 +66,8 @@ ARROWS = {
         "schedules",
     },
     "_building": {
-        *("torch", "numpy", "pandas", "skorch", "_attributes", "_validation"),
+        *("torch", "numpy", "pandas", "skorch", "_attributes", "_settings"),
+        "_validation",
         *("augment", "modules", "nets", "progress", "sampling", "stopping"),
     },
     "constraints": {

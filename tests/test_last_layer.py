@@ -250,12 +250,32 @@ def test_a_fit_that_fails_changes_nothing(plain, table):
         ({"balance": "cell"}, "'balance' parameter"),
         ({"class_weight": {0: 1, 1: -1}}, "must be positive"),
         ({"n_draws": 0}, "'n_draws' parameter"),
+        ({"class_weight": {0: 1, 1: np.inf}}, "for every class, and finite"),
+        ({"optimizer": torch.nn.Linear}, "'optimizer' parameter .* Got <class"),
+        ({"optimizer": torch.optim.LBFGS}, "gradients only, no closure.*LBFGS"),
+        ({"optimizer__momentum": -1}, "SGD of .* with optimizer__momentum=-1: Inv"),
+        ({"penalty": "mindiff", "penalty__bandwidth": np.inf}, "bandwidth of MinDiff"),
+        ({"penalty__reduction": "median"}, "reduction of EqualizedOdds must be"),
     ],
 )
 def test_bad_parameters(params, message, plain, table):
     X, y, groups = table
     with pytest.raises(ValueError, match=message):
         quick(plain, **params).fit(X, y, groups)
+
+    class Untouched(FairNeuralClassifier):
+        def fit(self, X, y, **kwargs):
+            raise AssertionError("it was fitted before parameters were checked")
+
+    unfitted = FairLastLayerClassifier(Untouched(penalty=None), **params)
+    with pytest.raises(ValueError, match=message):
+        unfitted.fit(X, y, groups)
+
+
+def test_an_optimiser_with_a_closure_trains_a_part_of_the_network(plain, table):
+    params = {"optimizer": torch.optim.LBFGS, "max_epochs": 2, "penalty": None}
+    clf = quick(plain, scope="all", **params).fit(*table)
+    assert clf.n_iter_ == 2 and clf.history_["train_loss"].iloc[-1] < 0.6
 
 
 @pytest.mark.parametrize("scope", ["last_layer", "all"])

@@ -88,9 +88,9 @@ class MinDiff(GroupPenalty):
             raise ValueError(
                 f"given of MinDiff must be None or 'class'; got {given!r}."
             )
-        if not bandwidth > 0:
+        if not 0 < bandwidth < math.inf:
             raise ValueError(
-                f"bandwidth of MinDiff must be positive; got {bandwidth!r}."
+                f"bandwidth of MinDiff must be positive and finite; got {bandwidth!r}."
             )
         self.given = given
         self.bandwidth = bandwidth
