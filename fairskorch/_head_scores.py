@@ -8,11 +8,13 @@ from fairskorch._paths import held_out_score
 from fairskorch._probabilities import probabilities
 
 
-def score_heads(data, heads, sets, labels, scoring):
+def score_heads(owner, data, heads, sets, labels, scoring):
     """Score every head on rows of its set.
 
     Parameters
     ----------
+    owner : str
+        For messages.
     data : HeadData
     heads : Heads
     sets : list of ndarray of int64
@@ -38,7 +40,9 @@ def score_heads(data, heads, sets, labels, scoring):
             if group_labels is not None:
                 known = group_labels.astype(object)[groups[rows]]
                 known[groups[rows] < 0] = None
-            scores[i, j] = held_out_score(head, scoring, features[rows], y[rows], known)
+            scores[i, j] = held_out_score(
+                owner, head, scoring, features[rows], y[rows], known
+            )
     return scores
 
 

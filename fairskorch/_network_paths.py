@@ -124,6 +124,13 @@ class NetworkPath:
                 self._side_by_side()
             else:
                 self._one_after_another()
+        if self.failed.any(0).all():
+            raise NonFiniteLossError(
+                f"Of each penalty weight of {self.owner} a network became NaN or "
+                f"infinite, {self.failed.sum()} of {self.failed.size} in all, so there "
+                "is none to choose. Try a smaller lr or penalty_weights, standardise "
+                "X, or clip gradients with skorch's GradientNormClipping."
+            )
         if self.failed.any():
             warnings.warn(
                 f"{self.failed.sum()} of the {self.failed.size} networks of "
@@ -189,9 +196,15 @@ class NetworkPath:
             return str(error)
         return None
 
+    def _estimator(self):
+        """Return an estimator that is not fitted; messages name the search."""
+        estimator = clone(self.template)
+        estimator._named_as = self.owner
+        return estimator
+
     def _prepared(self, i):
         """Return an estimator that is about to train on a fold, and its net."""
-        estimator = clone(self.template)
+        estimator = self._estimator()
         train = self.folds[i][0]
         given = self.data.take(self.rows.index.numpy()[train])
         groups, _ = given.pop("sensitive_features"), given.pop("subjects")
@@ -261,7 +274,7 @@ class NetworkPath:
                     raise KeyboardInterrupt
 
     def _fit_one(self, i, j, given):
-        estimator = clone(self.template)
+        estimator = self._estimator()
         estimator.set_params(penalty_weight=float(self.weights[j]), verbose=0)
         if not (estimator.callbacks or getattr(estimator, "early_stopping", None)):
             estimator.set_params(monitor=None)  # nobody looks
@@ -302,7 +315,7 @@ class NetworkPath:
             y = self.classes[rows.y.numpy()[self.folds[i][1]]]
             groups = given["sensitive_features"]
             self.scores[i, j] = _paths.held_out_score(
-                estimator, self.scoring, given["X"], y, groups
+                self.owner, estimator, self.scoring, given["X"], y, groups
             )
 
 

@@ -1,5 +1,6 @@
 """What searches over penalty weights share: weights, folds, the path, the choice."""
 
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -29,13 +30,30 @@ def pick_weights(owner, penalty, given):
         top = min(WEIGHT_RANGE[1], kind.max_weight)
         positive = np.geomspace(WEIGHT_RANGE[0], top, given - 1)
         return np.concatenate([[0.0], positive])
-    weights = np.asarray(given, dtype=float)
-    if weights.ndim != 1 or not len(weights) or not (weights >= 0).all():
+    try:
+        weights = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        weights = np.empty(0)  # which is refused with the others
+    known = (weights >= 0) & np.isfinite(weights)
+    if weights.ndim != 1 or not len(weights) or not known.all():
         raise InvalidParameterError(
             f"The 'penalty_weights' parameter of {owner} must be a number of weights "
-            f"or weights of at least 0. Got {given!r} instead."
+            f"or finite weights of at least 0. Got {given!r} instead."
         )
     return weights
+
+
+def check_search(estimator):
+    """Refuse folds and scores of a search that cannot be, before anything is fitted."""
+    cv = estimator.cv
+    if isinstance(cv, list | tuple) and not cv:
+        raise InvalidParameterError(
+            f"The 'cv' parameter of {type(estimator).__name__} must be a number of "
+            f"folds, a splitter or an iterable of folds. Got {cv!r} instead, without a "
+            "fold."
+        )
+    if estimator.scoring is not None:
+        check_scoring(estimator, estimator.scoring)
 
 
 def rule_metrics(owner, refit):
@@ -52,7 +70,7 @@ def rule_metrics(owner, refit):
     return [name for name in rule.names if is_group_metric(name)]
 
 
-def split_folds(owner, cv, cells, index, y, subjects=None):
+def split_folds(owner, cv, rows, y, subjects=None):
     """Return numbers of training and held-out rows, by fold.
 
     Parameters
@@ -60,26 +78,26 @@ def split_folds(owner, cv, cells, index, y, subjects=None):
     owner : str
     cv : int, splitter or iterable
         A number of folds have the same share of every cell.
-    cells : ndarray of shape (n_rows,)
-        Cell of group and class of the rows that may be trained on.
-    index : ndarray of shape (n_rows,)
-        Their numbers among all rows, to which other folds refer.
+    rows : GroupedRows
+        Those that may be trained on; their `index`, to which other folds refer, is
+        among all rows.
     y : ndarray
         Classes of all rows.
     subjects : ndarray, optional
         Whom each of all rows shows.
     """
+    index = rows.index.numpy()
     if isinstance(cv, Integral):
-        if subjects is None:
-            return list(StratifiedKFold(cv).split(cells, cells))
-        return list(StratifiedGroupKFold(cv).split(cells, cells, subjects[index]))
-    splitter = check_cv(cv, y, classifier=True)
-    folds = [
-        tuple(np.flatnonzero(np.isin(index, part)) for part in fold)
-        for fold in splitter.split(
-            np.zeros(len(y)), y, subjects if uses_groups(cv) else None
-        )
-    ]
+        folds = _equal_folds(owner, cv, rows, subjects)
+    else:
+        splitter = check_cv(cv, y, classifier=True)
+        given = subjects if uses_groups(cv) else None
+        folds = [
+            tuple(np.flatnonzero(np.isin(index, part)) for part in fold)
+            for fold in splitter.split(np.zeros(len(y)), y, given)
+        ]
+    if not folds:
+        raise ValueError(f"cv of {owner} has no fold; got {cv!r}.")
     if not all(len(train) and len(test) for train, test in folds):
         raise ValueError(
             f"A fold of cv of {owner} has no row to train on or none to score: "
@@ -95,6 +113,43 @@ def split_folds(owner, cv, cells, index, y, subjects=None):
     return folds
 
 
+def _equal_folds(owner, n_folds, rows, subjects):
+    """Divide rows into folds of the same share of every cell."""
+    y, groups = rows.y.numpy(), rows.groups.numpy()
+    shown = None if subjects is None else subjects[rows.index.numpy()]
+    n, what = len(y), "rows"
+    if subjects is not None:
+        n, what = len(np.unique(shown)), "subjects"
+    if n < n_folds:
+        raise ValueError(
+            f"cv={n_folds} of {owner} asks for more folds than there are {what}, {n}."
+        )
+    n_classes = int(y.max()) + 1
+    cells = (groups + 1) * n_classes + y
+    if subjects is not None:
+        # At least one of what is shared out must have a row for each fold.
+        parts = (cells, y, np.zeros_like(y))
+        shared = next(p for p in parts if np.bincount(p).max() >= n_folds)
+        with warnings.catch_warnings():
+            # It means cells by classes.
+            warnings.filterwarnings("ignore", "The least populated class in y")
+            return list(StratifiedGroupKFold(n_folds).split(shared, shared, shown))
+    fold = np.empty(len(y), dtype=np.int64)
+    rare = np.bincount(cells)[cells] < n_folds
+    common, others = np.flatnonzero(~rare), np.flatnonzero(rare)
+    if len(common):
+        parts = StratifiedKFold(n_folds).split(cells[common], cells[common])
+        for i, (_, test) in enumerate(parts):
+            fold[common[test]] = i
+    # Rows of rare cells are dealt out, cell by cell, so that none is in one fold only.
+    # The first folds have the odd rows of other cells.
+    order = np.lexsort((groups[others], y[others]))
+    fold[others[order]] = n_folds - 1 - np.arange(len(others)) % n_folds
+    return [
+        (np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(n_folds)
+    ]
+
+
 def uses_groups(cv):
     """Tell whether a splitter asks for whom it is to keep together."""
     if not hasattr(cv, "get_metadata_routing"):
@@ -102,13 +157,18 @@ def uses_groups(cv):
     return bool(cv.get_metadata_routing().split.requests.get("groups"))
 
 
-def held_out_score(estimator, scoring, X, y, groups):
+def held_out_score(owner, estimator, scoring, X, y, groups):
     """Score an estimator, with the groups where the scorer asks for them."""
     scorer = check_scoring(estimator, scoring)
     given = {"sensitive_features": groups} if _requests_groups(scorer) else {}
     # Without routing scikit-learn would keep the groups from the scorer.
     with sklearn.config_context(enable_metadata_routing=bool(given)):
-        return scorer(estimator, X, y, **given)
+        score = scorer(estimator, X, y, **given)
+    if np.ndim(score) or np.asarray(score).dtype.kind not in "biuf":
+        raise ValueError(
+            f"scoring of {owner} must return a number; {scorer!r} returned {score!r}."
+        )
+    return score
 
 
 def _requests_groups(scorer):

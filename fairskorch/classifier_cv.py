@@ -53,9 +53,9 @@ class FairNeuralClassifierCV(NeuralClassifier):
         "mmf"), evenly spaced on a log scale.
     cv : int, splitter or iterable, default=5
         A number of folds, which all have the same share of every cell of group and
-        class, as nearly as subjects allow. A splitter gets X, y and `subjects`; its
-        folds, as those of an iterable of train and test row numbers, refer to the rows
-        given to `fit`.
+        class, as nearly as its rows and subjects allow. A splitter gets X, y and
+        `subjects`; its folds, as those of an iterable of train and test row numbers,
+        refer to the rows given to `fit`.
     scoring : None, str or callable, default=None
         What is scored on held-out rows; None is balanced accuracy. A scorer gets the
         groups where it requests ``sensitive_features``.
@@ -351,6 +351,8 @@ class FairNeuralClassifierCV(NeuralClassifier):
         ValueError
             For input that cannot be trained on, folds that leave a part without rows or
             a class, and a rule that returns no position; nothing is changed then.
+        NonFiniteLossError
+            When a network of each weight becomes NaN or infinite.
 
         Warns
         -----
@@ -363,6 +365,12 @@ class FairNeuralClassifierCV(NeuralClassifier):
         X = indexable(X)
         with self._unchanged_on_error():
             weights = self._weights()
+            _paths.check_search(self)
+            if self.early_stopping is not None and self.validation_fraction == 0:
+                raise ValueError(
+                    f"early_stopping of {self._owner} needs rows that every fit holds "
+                    "out: a validation_fraction above 0."
+                )
             metrics = _paths.rule_metrics(self._owner, self.refit)
             rows, y = self._training_rows(X, y, groups, sample_weight, going_on=False)
             subjects = prep.coded_subjects(self._owner, subjects, len(y))
@@ -391,6 +399,7 @@ class FairNeuralClassifierCV(NeuralClassifier):
             )
             given = path.data.take(np.arange(len(y)))
             self.best_estimator_ = best.fit(**given)
+            del best._named_as
             params = best.get_params(deep=False)
             learnt = {n: v for n, v in vars(best).items() if n not in params}
             vars(self).update(learnt)
@@ -439,15 +448,14 @@ class FairNeuralClassifierCV(NeuralClassifier):
         own = FairNeuralClassifier._own_names()
         names = [name for name in own if name not in (*SEARCHED, "random_state")]
         names += self._extra_names()
-        return FairNeuralClassifier(
+        template = FairNeuralClassifier(
             **{name: getattr(self, name) for name in names}, **params
         )
+        template._named_as = self._owner
+        return template
 
     def _folds(self, rows, y, subjects):
-        cells = (rows.groups * len(self.classes_) + rows.y).numpy()
-        folds = _paths.split_folds(
-            self._owner, self.cv, cells, rows.index.numpy(), y, subjects
-        )
+        folds = _paths.split_folds(self._owner, self.cv, rows, y, subjects)
         for train, _ in folds:
             seen = np.unique(rows.y.numpy()[train])
             if len(seen) < len(self.classes_):
@@ -455,6 +463,12 @@ class FairNeuralClassifierCV(NeuralClassifier):
                 raise ValueError(
                     f"A fold of cv of {self._owner} trains on no row of class "
                     f"{absent[0]!r}; use fewer folds."
+                )
+            known = np.unique(rows.groups.numpy()[train])
+            if self._compared is not None and (known >= 0).sum() < 2:
+                raise ValueError(
+                    f"A fold of cv of {self._owner} trains on rows of one group only, "
+                    f"and penalty={self.penalty!r} compares groups; use other folds."
                 )
         return folds
 

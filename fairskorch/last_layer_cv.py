@@ -43,8 +43,9 @@ class FairLastLayerClassifierCV(FineTuner):
         "mmf"), evenly spaced on a log scale.
     cv : int, splitter or iterable, default=5
         A number of folds, which all have the same share of every cell of group and
-        class. A splitter is called with X and y alone, and its folds, as those of an
-        iterable of train and test row numbers, refer to the rows given to `fit`.
+        class, as nearly as its rows allow. A splitter is called with X and y alone, and
+        its folds, as those of an iterable of train and test row numbers, refer to the
+        rows given to `fit`.
     scoring : None, str or callable, default=None
         What is scored on held-out rows; None is balanced accuracy. A scorer sees the
         features in the place of X, and the groups where it requests
@@ -260,6 +261,7 @@ class FairLastLayerClassifierCV(FineTuner):
         X = indexable(X)
         with self._unchanged_on_error():
             weights = self._weights()
+            _paths.check_search(self)
             _paths.rule_metrics(self._owner, self.refit)
             rows, given_y = self._coded_rows(X, y, groups, sample_weight, max(weights))
             seed = _settings.draw_seed(self.random_state)
@@ -281,9 +283,8 @@ class FairLastLayerClassifierCV(FineTuner):
         return _paths.pick_weights(self._owner, self.penalty, self.penalty_weights)
 
     def _search(self, X, y, rows, weights, seed):
+        folds = _paths.split_folds(self._owner, self.cv, rows, y)
         data = self._cached(X, rows)
-        cells = (rows.groups * len(self.classes_) + rows.y).numpy()
-        folds = _paths.split_folds(self._owner, self.cv, cells, rows.index.numpy(), y)
         sets = [
             part
             for train, _ in folds
@@ -320,5 +321,7 @@ class FairLastLayerClassifierCV(FineTuner):
         else:
             held_out = [test for _, test in folds]
             labels = self.classes_, self.groups_
-            self.scores_ = score_heads(data, heads, held_out, labels, self.scoring)
+            self.scores_ = score_heads(
+                self._owner, data, heads, held_out, labels, self.scoring
+            )
         self.path_ = _paths.path_frame(weights, train, valid, self.scores_)

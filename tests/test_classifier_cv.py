@@ -4,6 +4,7 @@ import inspect
 import logging
 import pickle
 import signal
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from torch.nn import functional as F
 
 from fairskorch import FairNeuralClassifier, FairNeuralClassifierCV
 from fairskorch._network_paths import measured
+from fairskorch.exceptions import EmptyCellWarning, NonFiniteLossError
 from fairskorch.metrics import equalized_odds_difference, fairness_scorer
 from fairskorch.penalties import EqualizedOdds
 from fairskorch.selection import fairest_within, most_accurate_within
@@ -495,6 +497,86 @@ def test_networks_that_fail_are_never_chosen(stack, table):
     assert clf.penalty_weight_ in (0, 0.1)
 
 
+@pytest.mark.parametrize("stack", [True, False])
+def test_a_search_whose_networks_all_fail_says_so(stack, table):
+    params = {"optimizer": torch.optim.SGD, "lr": 1e30, "max_epochs": 6}
+    clf = search(stack=stack, **params)
+    with pytest.raises(NonFiniteLossError, match="9 of 9 in all.* smaller lr"):
+        clf.fit(*table)
+    assert not hasattr(clf, "path_")
+
+
+def held_out_cells(clf, X, y, groups, **kwargs):
+    """Return the rows of each cell that each fold holds out."""
+    frame, seen = pd.DataFrame(X, columns=list("abcde")[: X.shape[1]]), []
+    index, columns = np.unique(groups), np.unique(y)
+
+    def looking(fitted, X, y):
+        found = pd.crosstab(groups[X.index], y)
+        seen.append(found.reindex(index, columns=columns, fill_value=0).to_numpy())
+        return 0.0
+
+    params = {"scoring": looking, "max_epochs": 1, "penalty_weights": [0, 1]}
+    clf.set_params(stack=False, **params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EmptyCellWarning)
+        clf.fit(frame, y, groups, **kwargs)
+    return np.stack(seen[:: len(clf.penalty_weights_)])
+
+
+@pytest.mark.parametrize("n_rare", [1, 2, 4])
+def test_rare_groups_are_shared_out_over_folds(n_rare, table):
+    X, y, groups = table
+    rare = groups.copy()
+    rare[:n_rare] = "c"  # rows that lie together
+    found = held_out_cells(search(cv=5), X, y, rare)
+    assert found.shape == (5, 3, 2)
+    # Each class, each cell and each fold get their share.
+    for part in (found, found.sum(1), found.sum((1, 2))):
+        assert np.ptp(part, axis=0).max() <= 2
+    assert found[:, 2].max() == 1
+
+
+def test_three_hundred_groups_are_shared_out_over_folds(rng):
+    X = rng.normal(size=(1200, 3)).astype(np.float32)
+    y, groups = (X[:, 0] > 0).astype(int), rng.integers(0, 300, 1200)
+    found = held_out_cells(search(cv=5, batch_size=400), X, y, groups)
+    assert found.sum() == 1200 and np.ptp(found, axis=0).max() <= 1
+    assert np.ptp(found.sum(1), axis=0).max() <= 5
+
+
+def test_a_class_rarer_than_folds(table):
+    X, y, groups = table
+    y = np.where(np.arange(400) < 3, 2, y)
+    found = held_out_cells(search(cv=5, penalty=None), X, y, groups)
+    assert sorted(found.sum(1)[:, 2]) == [0, 0, 1, 1, 1]
+
+
+def test_rare_groups_with_subjects(table):
+    X, y, groups = table
+    rare, subjects = groups.copy(), np.arange(400) // 4
+    rare[:8] = "c"
+    found = held_out_cells(search(cv=5), X, y, rare, subjects=subjects)
+    assert found.sum() == 400 and found.sum((1, 2)).min() > 60
+    assert (found[:, 2].sum(1) > 0).sum() == 2  # two subjects, not in one fold
+    # A group for each subject, so that every cell is rare.
+    found = held_out_cells(search(cv=5), X, y, subjects, subjects=subjects)
+    assert found.sum((1, 2)).min() > 60 and np.ptp(found.sum(1)[:, 1]) < 10
+    with pytest.raises(ValueError, match="folds than there are subjects, 4"):
+        search(cv=5).fit(X, y, groups, subjects=np.arange(400) // 100)
+
+
+def test_a_fold_of_one_group_is_refused(table):
+    X, y, _ = table
+    groups = np.where(np.arange(400) < 1, "b", "a")
+    clf = search(cv=5)
+    with (
+        pytest.warns(EmptyCellWarning),
+        pytest.raises(ValueError, match="CV trains on rows of one group only"),
+    ):
+        clf.fit(X, y, groups)
+
+
 def test_rules_and_metrics_that_they_name(table):
     X, y, groups = table
     rule = most_accurate_within("demographic_parity_difference", 0.5)
@@ -680,6 +762,15 @@ def test_copies_storage_and_the_callers_randomness(table):
         ({"refit": "acuracy"}, "Did you mean 'accuracy'"),
         ({"refit": most_accurate_within("eo", 0.1)}, "Did you mean 'equalized_odds_d"),
         ({"scoring": "balanced"}, "'balanced'"),
+        ({"penalty_weights": ["a", "b"]}, r"parameter of .*CV .* Got \['a', 'b'\]"),
+        ({"cv": []}, r"'cv' parameter of FairNeuralClassifierCV .* Got \[\]"),
+        ({"cv": iter([])}, "cv of FairNeuralClassifierCV has no fold"),
+        ({"cv": 401}, "cv=401 of .* more folds than there are rows, 400"),
+        ({"scoring": lambda clf, X, y: "good"}, "must return a number; .* 'good'"),
+        ({"callbacks": [print]}, "'callbacks' parameter of FairNeuralClassifierCV"),
+        ({"early_stopping": "loss"}, "of FairNeuralClassifierCV needs .* every fit"),
+        ({"optimizer__betas": 3}, "optimizer AdamW of FairNeuralClassifierCV cannot"),
+        ({"module": lambda hidden: 3}, "'module' parameter of FairNeuralClassifierCV"),
         ({"stack": "yes"}, "'stack' parameter"),
         ({"penalty_weight": 3}, "no parameter 'penalty_weight'"),
         ({"penalty__slop": 3}, "Did you mean 'slope'"),

@@ -15,6 +15,7 @@ from fairskorch import (
     FairLastLayerClassifierCV,
     FairNeuralClassifier,
 )
+from fairskorch.exceptions import EmptyCellWarning
 from fairskorch.metrics import equalized_odds_difference, fairness_scorer
 from fairskorch.selection import (
     distance_to_optimum,
@@ -262,12 +263,43 @@ def test_callables(plain, table):
         ({"refit": "acuracy"}, "path_ has no score 'acuracy'. Did you mean 'accuracy'"),
         ({"refit": knee(metric="gap")}, "path_ has no score 'gap'"),
         ({"scoring": "balanced"}, "'balanced'"),
+        ({"penalty_weights": ["a", "b"]}, r"parameter of .*CV .* Got \['a', 'b'\]"),
+        ({"penalty_weights": [1, np.inf]}, "finite weights of at least 0"),
+        ({"cv": []}, r"'cv' parameter of FairLastLayerClassifierCV .* Got \[\]"),
+        ({"cv": 401}, "cv=401 of .* more folds than there are rows, 400"),
+        ({"optimizer": torch.optim.LBFGS}, "gradients only, no closure"),
     ],
 )
 def test_bad_parameters(params, message, plain, table):
     X, y, groups = table
     with pytest.raises(ValueError, match=message):
         search(plain, **params).fit(X, y, groups)
+
+
+@pytest.mark.parametrize("said", ["good", [1.0], None])
+def test_a_score_is_a_number(said, plain, table):
+    clf = search(plain, scoring=lambda clf, X, y: said, max_epochs=1)
+    with pytest.raises(ValueError, match="scoring of .*CV must return a number; .* re"):
+        clf.fit(*table)
+    assert not hasattr(clf, "coef_")
+
+
+def test_folds_of_rare_groups(plain, table, rng):
+    X, y, groups = table
+    rare = groups.copy()
+    rare[:3] = "c"
+    found = search(plain, cv=5, balance=None, max_epochs=2).fit(X, y, rare)
+    assert np.isfinite(found.scores_).all()
+    # Where no cell is rare, folds are scikit-learn's.
+    cells = np.unique(groups, return_inverse=True)[1] * 2 + y
+    plainly = search(plain, cv=5, max_epochs=2).fit(X, y, groups)
+    folds = list(StratifiedKFold(5).split(X, cells))
+    listed = search(plain, cv=folds, max_epochs=2).fit(X, y, groups)
+    np.testing.assert_array_equal(plainly.scores_, listed.scores_)
+    many = np.arange(400) // 4
+    with pytest.warns(EmptyCellWarning):
+        found = search(plain, cv=5, balance=None, max_epochs=2).fit(X, y, many)
+    assert found.scores_.shape == (5, 3)
 
 
 def test_an_unfitted_estimator(table):
