@@ -28,7 +28,7 @@ class RowsOfFineTuner:
         """
         owner = self._owner
         self._penalty_class = _settings.find_penalty(owner, self.penalty, weight)
-        if getattr(self, "scope", "last_layer") == "last_layer":
+        if self.scope == "last_layer":
             _settings.check_heads(owner, self._penalty_class)
         self._check_names()
         y, groups = self._with_items(X, y, groups)

@@ -263,15 +263,11 @@ class NetworkPath:
     def _one_after_another(self):
         given, fold = None, None
         left = [p for p in np.ndindex(self.failed.shape) if p not in self.known]
-        with _noticed_interrupts() as noticed:
-            for i, j in self._bar(left, "fit"):
-                if fold != i:
-                    given = self.data.take(self.rows.index.numpy()[self.folds[i][0]])
-                    fold = i
-                self._fit_one(i, j, given)
-                if noticed:
-                    # A single fit would have kept what it had.
-                    raise KeyboardInterrupt
+        for i, j in self._bar(left, "fit"):
+            if fold != i:
+                given = self.data.take(self.rows.index.numpy()[self.folds[i][0]])
+                fold = i
+            self._fit_one(i, j, given)
 
     def _fit_one(self, i, j, given):
         estimator = self._estimator()
@@ -280,10 +276,14 @@ class NetworkPath:
             estimator.set_params(monitor=None)  # nobody looks
         self.known.add((i, j))
         try:
-            estimator.fit(**given)
+            with _noticed_interrupts() as noticed:
+                estimator.fit(**given)
         except NonFiniteLossError:
             self._measure(i, j, None, None, False)
             return
+        if noticed:
+            # A single fit keeps what it has; here it would count as trained.
+            raise KeyboardInterrupt
         parts = [part.cpu().double() for part in estimator._logits(self.rows)]
         self._measure(i, j, estimator, torch.cat(parts), True)
 

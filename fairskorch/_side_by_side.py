@@ -124,7 +124,7 @@ class SideBySide:
         self.n_epochs = 0
 
     def _try(self):
-        """Go through a copy and back: training may fail where predicting does not."""
+        """Go through a copy and back as in training, as the way back alone may fail."""
         X = torch.stack([_few_rows(part) for part in self.parts])
         with failures(), own_randomness(0, X.device):
             self.net.infer_with(copy.deepcopy(self.stacked), X).sum().backward()
