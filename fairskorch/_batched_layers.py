@@ -141,9 +141,36 @@ class SharedDropout(BatchedLayer):
         self.p = layers[0].p
 
     def forward(self, X):
-        if not self.training or not self.p:
-            return X
-        return X * F.dropout(torch.ones_like(X[0]), self.p)
+        return _one_draw(X, self.p) if self.training and self.p else X
+
+
+class MappedDropout(nn.Dropout):
+    """Dropout that draws what a network alone would, under `torch.func.vmap`."""
+
+    def forward(self, X):
+        return _OutsideMap.apply(X, self.p) if self.training and self.p else X
+
+
+class _OutsideMap(torch.autograd.Function):
+    """Dropout whose draw is not mapped, as a mapped one differs on CUDA."""
+
+    @staticmethod
+    def forward(X, p):
+        raise NotImplementedError("Only mapped rows come here.")
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        raise NotImplementedError("Only mapped rows come here.")
+
+    @staticmethod
+    def vmap(info, in_dims, X, p):
+        return _one_draw(X.movedim(in_dims[0], 0), p), 0
+
+
+def _one_draw(X, p):
+    """Drop from each of X what `torch.nn.functional.dropout` drops from the first."""
+    kept = F.dropout(torch.ones_like(X[0]), p) > 0
+    return X * kept * (0.0 if p == 1 else 1 / (1 - p))
 
 
 #: Layers by the batched form that they have.

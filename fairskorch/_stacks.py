@@ -17,6 +17,7 @@ from fairskorch._batched_layers import (
     ELEMENTWISE,
     BatchedLinear,
     CannotStack,
+    MappedDropout,
 )
 from fairskorch._settings import own_randomness
 from fairskorch._steps import HOOKS
@@ -151,6 +152,9 @@ class MappedStack(nn.Module):
             if isinstance(part, _BatchNorm):
                 # Mapped, its backward pass on CUDA wants statistics as wide as rows.
                 part.register_forward_pre_hook(_raise_inputs)
+            for name, inside in part.named_children():
+                if type(inside) is nn.Dropout:
+                    setattr(part, name, MappedDropout(inside.p))
         # In a list, or its weights would be those of this module as well.
         self.plain = [plain]
 

@@ -195,9 +195,9 @@ class Small(nn.Sequential):
             nn.Conv2d(in_channels, 4, 3, stride=2),
             nn.BatchNorm2d(4),
             nn.ReLU(),
-            nn.Dropout(0.2),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
+            nn.Dropout(0.2),
             nn.Linear(4, n_classes),
         )
 
