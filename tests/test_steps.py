@@ -291,15 +291,17 @@ def _starved_fit():
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
     logging.getLogger("fairskorch").addHandler(handler)
-    wide = np.zeros((20_000, 3, 64, 64), dtype=np.uint8)
-    rows = np.arange(20_000)
+    wide = np.zeros((120_000, 3, 64, 64), dtype=np.uint8)
+    rows = np.arange(120_000)
     small = wide[:400], rows[:400] % 2, rows[:400] // 2 % 2
     expected = fit(small)
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     # The driver says that most is free; this process may not have it.
-    torch.cuda.set_per_process_memory_fraction(150 * 2**20 / total)
-    clf = fit((wide, rows % 2, rows // 2 % 2), max_epochs=1, batch_size=64)
+    torch.cuda.set_per_process_memory_fraction(1200 * 2**20 / total)
+    # Monitoring reads more rows at a time than there is memory left for.
+    settings = {"max_epochs": 1, "batch_size": 64, "monitor": None}
+    clf = fit((wide, rows % 2, rows // 2 % 2), **settings)
     torch.cuda.set_per_process_memory_fraction(1.0)
     return clf.n_iter_, messages, distance(fit(small), expected)
 
@@ -311,7 +313,7 @@ def test_rows_for_which_there_is_no_room_are_streamed():
         n_epochs, messages, moved = one.submit(_starved_fit).result()
     assert n_epochs == 1
     (message,) = messages
-    assert "has no room for the 0.2 GB of X" in message
+    assert "has no room for the 1.5 GB of X" in message
     assert moved < 1e-4
 
 
