@@ -80,6 +80,7 @@ class FairNeuralClassifier(NeuralClassifier):
     lr : "auto" or float, default="auto"
         Learning rate. A number stays as it is; ``"auto"`` is 0.001 (0.01 for SGD) and
         falls to 0 along a cosine, unless a skorch `LRScheduler` is among `callbacks`.
+        With a penalty it should fall: else the gap of the last epoch is a swing's.
     ema_decay : float or None, default=None
         Decay, in (0, 1), of a running mean of the weights over steps. The mean is
         then what is monitored, stopped by and predicted with; statistics of batch
