@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from itertools import product
 
 import numpy as np
@@ -349,6 +350,15 @@ def test_defaults_study(data_root, tmp_path):
     script("defaults_study", *common, *tabular)
     first = stamps(out, ".npz")
     assert len(first) == 2 * 5 + 2 * 2
+    # A run that fails does not end the others.
+    sweep.write_text(json.dumps({"small": {**few, "lr": -1}, "other": few}))
+    partly = ["--arms", "small", "other", "--tasks", "compas", "--seeds", 1]
+    printed = script("defaults_study", *common, *partly, status=1)
+    failed = [line for line in printed.splitlines() if line.startswith("FAILED")]
+    assert failed == ["FAILED compas small 10-0"]
+    assert len(stamps(out, ".npz")) == len(first) + 1
+    shutil.rmtree(out / "compas")
+    sweep.write_text(json.dumps(arms))
     # A run that is lost comes again, as it was; the others stay.
     lost = out / "adult" / "small" / "11-0.npz"
     before = np.load(lost)["probability"]

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import time
+import traceback
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -276,6 +277,38 @@ def report_tables(out, task_name, task):
     return pd.DataFrame(rows)
 
 
+def work(args, arms, cache):
+    """Run what is left, as far as the time allows; return whether all went well."""
+    jobs = []
+    for task in args.tasks:
+        tabular = task in TABLE_TASKS
+        first = FIRST_SEED if tabular else 0
+        repeats = args.seeds if tabular else args.repeats
+        for repeat in range(first, first + repeats):
+            for fold in range(1 if tabular else N_FOLDS):
+                for arm, params in arms.items():
+                    done = args.out / task / arm / f"{repeat}-{fold}.npz"
+                    if not done.exists():
+                        job = (task, arm, params, repeat, fold, args.data_root)
+                        jobs.append((*job, cache, args.device, args.out))
+        load(task, args.data_root, cache)  # once, before many do it at a time
+    end, failed = time.monotonic() + 60 * args.minutes, 0
+    # Short jobs in the order of folds: a stop leaves whole folds of all arms.
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(run, job): job for job in jobs}
+        for future, (task, arm, _, repeat, fold, *_) in waiting.items():
+            if time.monotonic() > end:
+                future.cancel()
+                continue
+            try:
+                print(future.result(), flush=True)
+            except Exception:  # the others are worth having
+                print(f"FAILED {task} {arm} {repeat}-{fold}", flush=True)
+                traceback.print_exc()
+                failed += 1
+    return not failed
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-root", type=Path, required=True)
@@ -295,31 +328,7 @@ def main():
     arms = {**ARMS, **(json.loads(args.sweep.read_text()) if args.sweep else {})}
     arms = {a: p for a, p in arms.items() if args.arms is None or a in args.arms}
     cache = args.cache or args.out / "cache"
-    if not args.report:
-        jobs = []
-        for task in args.tasks:
-            tabular = task in TABLE_TASKS
-            first = FIRST_SEED if tabular else 0
-            repeats = args.seeds if tabular else args.repeats
-            for repeat in range(first, first + repeats):
-                for fold in range(1 if tabular else N_FOLDS):
-                    for arm, params in arms.items():
-                        done = args.out / task / arm / f"{repeat}-{fold}.npz"
-                        if not done.exists():
-                            job = (task, arm, params, repeat, fold, args.data_root)
-                            jobs.append((*job, cache, args.device, args.out))
-            load(task, args.data_root, cache)  # once, before many do it at a time
-        end = time.monotonic() + 60 * args.minutes
-        # Short jobs in the order of folds: a stop leaves whole folds of all arms.
-        with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-            waiting = []
-            for job in jobs:
-                waiting.append(pool.submit(run, job))
-            for future in waiting:
-                if time.monotonic() > end:
-                    future.cancel()
-                else:
-                    print(future.result(), flush=True)
+    well = args.report or work(args, arms, cache)
     pd.set_option("display.width", 250, "display.max_columns", 40)
     for task in args.tasks:
         if not (args.out / task).exists():
@@ -331,6 +340,7 @@ def main():
             frame = report_images(args.out, task, data, args.draws)
         frame.to_csv(args.out / f"{task}.csv", index=False)
         print(frame.round(3).to_string(index=False), flush=True)
+    raise SystemExit(not well)
 
 
 if __name__ == "__main__":
