@@ -33,6 +33,11 @@ exclude_patterns = [
 ]
 default_role = "py:obj"
 
+# A full name of this package that leads nowhere is a mistake. Names of parameters have
+# no page, and those of other packages are not fetched.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!fairskorch\b).*")]
+
 autosummary_generate = True
 autodoc_typehints = "none"
 toc_object_entries_show_parents = "hide"

@@ -47,10 +47,10 @@ def documented_names():
     """Full names of the entries of all autosummaries and of all data directives."""
     module, inside, names = None, False, []
     for line in API.read_text().splitlines():
-        if line.startswith(".. currentmodule:: "):
+        if line.startswith(".. automodule:: "):
             module = line.split(":: ")[1]
         elif line.startswith(".. py:data:: "):
-            names.append(line.split(":: ")[1])
+            names.append(f"{module}.{line.split(':: ')[1]}")
         elif line.startswith(".. autosummary::"):
             inside = True
         elif line and not line.startswith(" "):

@@ -1,4 +1,4 @@
-"""Constraints beyond the names and moments that `FairConstrainedClassifier` knows.
+"""Constraints beyond those that `~fairskorch.FairConstrainedClassifier` knows by name.
 
 Each is passed as ``constraint=``, by itself or in a list, and gets its number from
 ``bound=``.
