@@ -64,8 +64,8 @@ print(pd.DataFrame(rows).T.round(3))
 
 # %%
 # From B3 to M2 only the penalty changes; from the network to B3 it plays no part. Here
-# balance alone closes most of the gap, and a penalty on top of it closes no more and
-# costs balanced accuracy: one data set, one seed.
+# balance alone closes most of the gap, and a penalty of the default weight on top of it
+# closes no more and costs balanced accuracy: one data set, one seed.
 #
 # Every weight on every fold is one head of one batched problem, so a whole path costs
 # little more than one fit. Numbers at the points are weights.
