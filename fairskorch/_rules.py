@@ -13,8 +13,8 @@ class SelectionRule:
     """Base of the rules: a callable that chooses one of several candidates.
 
     A rule is made by one of the functions of this module. It is given as ``refit`` to
-    `sklearn.model_selection.GridSearchCV`, `FairLastLayerClassifierCV` and so on, or
-    called by hand.
+    `sklearn.model_selection.GridSearchCV`, `~fairskorch.FairLastLayerClassifierCV` and
+    so on, or called by hand.
 
     Parameters
     ----------
@@ -24,6 +24,15 @@ class SelectionRule:
         Score that is to be large.
     one_standard_error : bool
         Whether differences within one standard error count as none.
+
+    Examples
+    --------
+    >>> from fairskorch.selection import SelectionRule, fairest_within
+    >>> rule = fairest_within(accuracy_drop=0.02)
+    >>> isinstance(rule, SelectionRule)
+    True
+    >>> rule({"mean_test_accuracy": [0.90, 0.89], "mean_test_gap": [-0.20, -0.04]})
+    1
     """
 
     def __init__(self, metric, accuracy, one_standard_error):

@@ -14,10 +14,20 @@ def flip(images):
     Parameters
     ----------
     images : Tensor of shape (n_samples, channels, height, width)
+        Of any type, on any device.
 
     Returns
     -------
     images : Tensor of the same shape
+        Of the same type, on the same device. Draws come from torch's own generator.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.augment import flip
+    >>> images = torch.tensor([[[[1, 2, 3]]]])
+    >>> flip(images).flatten().tolist() in ([1, 2, 3], [3, 2, 1])
+    True
     """
     mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(3), images)
@@ -29,10 +39,20 @@ def shift(images):
     Parameters
     ----------
     images : Tensor of shape (n_samples, channels, height, width)
+        Of any type, on any device.
 
     Returns
     -------
     images : Tensor of the same shape
+        Of the same type, on the same device. Draws come from torch's own generator.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.augment import shift
+    >>> images = torch.tensor([[[[1, 2, 3]]]])
+    >>> shift(images).flatten().tolist() in ([1, 1, 2], [1, 2, 3], [2, 3, 3])
+    True
     """
     n_images, _, height, width = images.shape
     device = images.device
@@ -49,10 +69,19 @@ def flip_and_shift(images):
     Parameters
     ----------
     images : Tensor of shape (n_samples, channels, height, width)
+        Of any type, on any device.
 
     Returns
     -------
     images : Tensor of the same shape
+        Of the same type, on the same device. Draws come from torch's own generator.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.augment import flip_and_shift
+    >>> flip_and_shift(torch.zeros(8, 3, 16, 16, dtype=torch.uint8)).shape
+    torch.Size([8, 3, 16, 16])
     """
     return shift(flip(images))
 

@@ -239,6 +239,18 @@ class Batches:
     -----
     A batch is made in two parts: `staged` is what the host does, and `finish` the work
     of the device, in steps that a CUDA graph can hold.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.batches import Batches, GroupedRows
+    >>> rows = GroupedRows(torch.zeros(5, 3), y=[0, 1, 0, 1, 1], groups=[0, 0, 1, 1, 1])
+    >>> batches = Batches(rows, batch_size=2)
+    >>> len(batches)
+    3
+    >>> fields, target = next(iter(batches))
+    >>> fields["X"].shape, fields["groups"], target
+    (torch.Size([2, 3]), tensor([0, 0]), tensor([0, 1]))
     """
 
     def __init__(

@@ -40,6 +40,21 @@ class FairnessMonitor(Callback):
     metrics : list of str, default=()
         Further metrics, names of `fairskorch.metrics.METRICS`; ``nan`` in an epoch
         where the rows cannot tell one.
+
+    Examples
+    --------
+    >>> from fairskorch import FairNeuralClassifier
+    >>> from fairskorch.datasets import make_biased_classification
+    >>> from fairskorch.monitor import FairnessMonitor
+    >>> data = make_biased_classification(n_samples=500, random_state=0)
+    >>> clf = FairNeuralClassifier(max_epochs=2, random_state=0)
+    >>> clf = clf.fit(data.data, data.target, data.sensitive_features)
+    >>> isinstance(dict(clf.net_.callbacks_)["monitor"], FairnessMonitor)
+    True
+    >>> epoch = clf.net_.history[-1]
+    >>> [name for name in epoch if name.endswith("_equalized_odds_difference")]
+    ['train_equalized_odds_difference', 'valid_equalized_odds_difference',
+     'overfit_equalized_odds_difference']
     """
 
     def __init__(self, rows="sample", metrics=()):

@@ -24,7 +24,7 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, EpochsOfNet, NeuralNetClassifier
     Groups reach the loss batch by batch: X is a `fairskorch.batches.GroupedRows`, or
     a dict with the keys ``"X"``, ``"groups"`` and, if wanted, ``"weight"`` and
     ``"attributes"``, a dict of further codes to monitor. Classes and groups are
-    codes, as `FairNeuralClassifier` makes them from labels.
+    codes, as `~fairskorch.FairNeuralClassifier` makes them from labels.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, EpochsOfNet, NeuralNetClassifier
     penalty_warmup : float, default=0
         Epochs over which the weight ramps up linearly from 0.
     penalty_schedule : str, Ascent or callable, default="constant"
-        How the weight moves, see `FairNeuralClassifier`.
+        How the weight moves, see `~fairskorch.FairNeuralClassifier`.
     flood : float, optional
         Level that the mean task loss of a batch is kept around, ``|loss - flood| +
         flood``.

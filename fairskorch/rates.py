@@ -37,7 +37,15 @@ ABSENT = -(2.0**126)
 
 
 class Rates(NamedTuple):
-    """Rates by group, and whether each could be estimated."""
+    """Rates by group, and whether each could be estimated.
+
+    Parameters
+    ----------
+    rates : Tensor of shape (..., n_rates, n_groups)
+        0 where not present.
+    present : Tensor of the same shape, bool
+        Whether there was a row.
+    """
 
     rates: Tensor
     present: Tensor
@@ -69,6 +77,17 @@ def cell_statistics(
     Returns
     -------
     statistic : Tensor of shape (n_groups, n_classes, 1 + n_values)
+        In each cell the number of rows, or their weight, then the sums.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.rates import cell_statistics
+    >>> scores = torch.tensor([[0.9], [0.5], [0.2]])
+    >>> target, groups = torch.tensor([1, 1, 0]), torch.tensor([0, 0, 0])
+    >>> cell_statistics(scores, target, groups, n_groups=1, n_classes=2)
+    tensor([[[1.0000, 0.2000],
+             [2.0000, 1.4000]]])
     """
     values = raise_half(values)
     if weight is not None:
@@ -112,9 +131,28 @@ def confusion_statistics(
     The values of a row are the indicators of its predicted class, so the rates of
     hard predictions and those of scores are the same functions.
 
+    Parameters
+    ----------
+    target, predicted : Tensor of shape (n_samples,), int64
+        Class codes.
+    groups : Tensor of shape (n_samples,), int64
+        Group codes; rows of code -1 are in no cell.
+    n_groups, n_classes : int
+        Fixed numbers; never inferred from the rows.
+
     Returns
     -------
     statistic : Tensor of shape (n_groups, n_classes, 1 + n_classes), float64
+        In each cell the number of rows, then how many are predicted each class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.rates import confusion_statistics
+    >>> target, predicted = torch.tensor([0, 1, 1]), torch.tensor([1, 1, 0])
+    >>> confusion_statistics(target, predicted, torch.tensor([0, 0, 0]), 1, 2)
+    tensor([[[1., 0., 1.],
+             [2., 1., 1.]]], dtype=torch.float64)
     """
     cell = cell_codes(target, groups, n_classes)
     cell = torch.add(predicted, cell, alpha=n_classes)
@@ -125,47 +163,148 @@ def confusion_statistics(
 
 
 def mean_values(statistic: Tensor) -> Rates:
-    """Mean value of each group, whatever the class: ``(..., n_values, n_groups)``.
+    """Return the mean value of each group, whatever the class.
 
-    Of indicators of predicted classes: selection rates.
+    Of indicators of predicted classes these are selection rates.
+
+    Parameters
+    ----------
+    statistic : Tensor of shape (..., n_groups, n_classes, 1 + n_values)
+        Counts and sums.
+
+    Returns
+    -------
+    rates : Rates of shape (..., n_values, n_groups)
+        Absent where a group has no row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.rates import confusion_statistics, mean_values
+    >>> target, predicted = torch.tensor([0, 1, 1, 0]), torch.tensor([1, 1, 0, 0])
+    >>> groups = torch.tensor([0, 0, 1, 1])
+    >>> counts = confusion_statistics(target, predicted, groups, 2, 2)
+    >>> mean_values(counts).rates[1]
+    tensor([1., 0.], dtype=torch.float64)
     """
     totals = statistic.sum(-2)
     return _ratio(totals[..., 1:], totals[..., :1])
 
 
 def true_positive_rates(statistic: Tensor) -> Rates:
-    """Mean value of class c among each group's rows of class c.
+    """Return the mean value of class c among each group's rows of class c.
 
-    Two values or more: value c belongs to class c. One value: it belongs to class 1
-    of two.
+    Parameters
+    ----------
+    statistic : Tensor of shape (..., n_groups, n_classes, 1 + n_values)
+        Counts and sums; with one value it belongs to class 1 of two, else value c to
+        class c.
+
+    Returns
+    -------
+    rates : Rates of shape (..., n_compared, n_groups)
+        One rate a value; absent where a group has no row of the class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.rates import confusion_statistics, true_positive_rates
+    >>> target, predicted = torch.tensor([0, 1, 1, 0]), torch.tensor([1, 1, 0, 0])
+    >>> groups = torch.tensor([0, 0, 1, 1])
+    >>> counts = confusion_statistics(target, predicted, groups, 2, 2)
+    >>> true_positive_rates(counts).rates[1]
+    tensor([1., 0.], dtype=torch.float64)
     """
     hits, own, _, _ = _one_vs_rest(statistic)
     return _ratio(hits, own)
 
 
 def false_positive_rates(statistic: Tensor, joint: bool = False) -> Rates:
-    """Mean value of class c among each group's rows of other classes.
+    """Return the mean value of class c among each group's rows of other classes.
 
-    With ``joint=True`` the sum is divided by the size of the group instead.
+    Parameters
+    ----------
+    statistic : Tensor of shape (..., n_groups, n_classes, 1 + n_values)
+        Counts and sums; with one value it belongs to class 1 of two, else value c to
+        class c.
+    joint : bool, default=False
+        Whether the sum is divided by the size of the whole group instead.
+
+    Returns
+    -------
+    rates : Rates of shape (..., n_compared, n_groups)
+        One rate a value; absent where a group has no row to divide by.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.rates import confusion_statistics, false_positive_rates
+    >>> target, predicted = torch.tensor([0, 1, 1, 0]), torch.tensor([1, 1, 0, 0])
+    >>> groups = torch.tensor([0, 0, 1, 1])
+    >>> counts = confusion_statistics(target, predicted, groups, 2, 2)
+    >>> false_positive_rates(counts).rates[1]
+    tensor([1., 0.], dtype=torch.float64)
     """
     hits, own, sums, size = _one_vs_rest(statistic)
     return _ratio(sums - hits, size.expand_as(own) if joint else size - own)
 
 
 def miss_rates(statistic: Tensor, joint: bool = False) -> Rates:
-    """One minus the mean value of class c among each group's rows of class c.
+    """Return one minus the mean value of class c among each group's rows of class c.
 
-    With ``joint=True`` the sum of misses is divided by the size of the group instead:
-    the form whose gap is 0 for unequal classifiers when base rates differ.
+    Parameters
+    ----------
+    statistic : Tensor of shape (..., n_groups, n_classes, 1 + n_values)
+        Counts and sums; with one value it belongs to class 1 of two, else value c to
+        class c.
+    joint : bool, default=False
+        Whether the sum of misses is divided by the size of the whole group instead:
+        the form whose gap is 0 for unequal classifiers when base rates differ.
+
+    Returns
+    -------
+    rates : Rates of shape (..., n_compared, n_groups)
+        One rate a value; absent where a group has no row to divide by.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.rates import confusion_statistics, miss_rates
+    >>> target, predicted = torch.tensor([0, 1, 1, 0]), torch.tensor([1, 1, 0, 0])
+    >>> groups = torch.tensor([0, 0, 1, 1])
+    >>> counts = confusion_statistics(target, predicted, groups, 2, 2)
+    >>> miss_rates(counts, joint=True).rates[1]
+    tensor([0.0000, 0.5000], dtype=torch.float64)
     """
     hits, own, _, size = _one_vs_rest(statistic)
     return _ratio(own - hits, size.expand_as(own) if joint else own)
 
 
 def gaps(rates: Tensor, present: Tensor) -> Tensor:
-    """Largest minus smallest present rate: shape ``(..., n_rates)``, 0 at parity.
+    """Return the largest minus the smallest rate of the groups that are present.
 
-    Exactly 0, with a zero gradient, where fewer than two groups are present.
+    Parameters
+    ----------
+    rates : Tensor of shape (..., n_rates, n_groups)
+        Rates by group.
+    present : Tensor of the same shape, bool
+        Which of them count.
+
+    Returns
+    -------
+    gaps : Tensor of shape (..., n_rates)
+        0 at parity; exactly 0, with a zero gradient, where fewer than two groups are
+        present.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.rates import confusion_statistics, gaps, mean_values
+    >>> target, predicted = torch.tensor([0, 1, 1, 0]), torch.tensor([1, 1, 0, 0])
+    >>> groups = torch.tensor([0, 0, 1, 1])
+    >>> counts = confusion_statistics(target, predicted, groups, 2, 2)
+    >>> gaps(*mean_values(counts))
+    tensor([1., 1.], dtype=torch.float64)
     """
     infinity = float("inf")
     top = rates.masked_fill(~present, -infinity).amax(-1)

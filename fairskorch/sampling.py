@@ -47,6 +47,18 @@ class EpochSampler:
     unbiased : bool
         Whether the task loss uses these weights. Balanced samplers change the
         population on purpose, so there it does not.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.sampling import EpochSampler
+    >>> target, groups = torch.tensor([0, 0, 0, 0, 0, 1]), torch.zeros(6, dtype=int)
+    >>> sampler = EpochSampler("balanced_classes", target, groups, batch_size=6)
+    >>> (batch,) = sampler.epoch(torch.Generator().manual_seed(0))
+    >>> target[batch].bincount()
+    tensor([3, 3])
+    >>> sampler.importance[[0, 5]]
+    tensor([1.6667, 0.3333], dtype=torch.float64)
     """
 
     def __init__(self, sampler, target, groups, batch_size):

@@ -55,8 +55,9 @@ def most_accurate_within(metric, bound, *, accuracy=None, one_standard_error=Fal
         A callable for ``refit``. Candidates with a nan in a fold are not chosen; of
         equal ones the one that is better in the other score is, then that of the
         smallest `penalty_weight`, then the first. Where none keeps the bound it takes
-        the one that is nearest and warns (`InfeasibleWarning`): a long search should
-        not be lost to a narrow bound.
+        the one that is nearest and warns
+        (`~fairskorch.exceptions.InfeasibleWarning`): a long search should not be lost
+        to a narrow bound.
 
     Raises
     ------

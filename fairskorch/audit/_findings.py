@@ -21,7 +21,7 @@ KINDS = (
 
 
 class Finding(str):
-    """A sentence of `FairnessReport.warnings`, with what it was concluded from.
+    """A sentence of a report's `warnings`, with what it was concluded from.
 
     A string like any other; the numbers behind it come as attributes.
 

@@ -261,6 +261,18 @@ class FairnessReport:
         gravest first.
     confidence_level : float
         Of every interval.
+
+    Examples
+    --------
+    >>> from fairskorch.audit import fairness_report
+    >>> y, group = [0, 1] * 50, ["f", "f", "m", "m"] * 25
+    >>> train, test = [(None, y, group)] * 2
+    >>> given = {"train": y, "test": [1, 1] * 50}
+    >>> report = fairness_report(given, train=train, test=test)
+    >>> report.by_group.loc["test", ("false_positive_rate", "value")].to_dict()
+    {'f': 1.0, 'm': 1.0, 'overall': 1.0}
+    >>> report.warnings[0].kind
+    'constant prediction'
     """
 
     def __init__(self, measurement, findings, by_subject, names):

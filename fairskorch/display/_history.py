@@ -68,8 +68,8 @@ class FairnessHistoryDisplay:
         Parameters
         ----------
         estimator : fitted estimator or list of them
-            With a `history_`, such as `FairNeuralClassifier`. A list holds fits of the
-            same kind, for example from several seeds.
+            With a `history_`, such as `~fairskorch.FairNeuralClassifier`. A list holds
+            fits of the same kind, for example from several seeds.
         metric : str, optional
             A column of `history_` without its ``train_`` or ``valid_``; by default the
             first metric that compares groups.

@@ -41,7 +41,7 @@ def paired_interval(
     confidence_level : float, default=0.95
         In (0, 1).
     positive : int, optional
-        See `from_counts`.
+        See `fairskorch.metrics.from_counts`.
     random_state : int, RandomState instance or None, default=None
         Makes the draws reproducible; the global generator is never touched.
     designs : tuple of three ndarray, optional

@@ -7,7 +7,20 @@ from scipy.stats import norm
 
 
 class Interval(NamedTuple):
-    """Lower and upper limit, arrays of one shape."""
+    """Lower and upper limit of an interval.
+
+    Parameters
+    ----------
+    low, high : ndarray
+        Of one shape, ``nan`` where nothing can be estimated.
+
+    Examples
+    --------
+    >>> from fairskorch.intervals import rate_interval
+    >>> interval = rate_interval(0.5, 100)
+    >>> bool(interval.low < 0.5 < interval.high)
+    True
+    """
 
     low: np.ndarray
     high: np.ndarray
@@ -92,7 +105,15 @@ def difference_interval(value_a, interval_a, value_b, interval_b, parity=None):
     Returns
     -------
     interval : Interval of float64 arrays
-        ``nan`` where an estimate is.
+        Of the difference; ``nan`` where an estimate is.
+
+    Examples
+    --------
+    >>> from fairskorch.intervals import difference_interval, rate_interval
+    >>> test, train = rate_interval(0.5, 100), rate_interval(0.8, 400)
+    >>> low, high = difference_interval(0.5, test, 0.8, train)
+    >>> print(f"{low:.3f} {high:.3f}")
+    -0.403 -0.195
     """
     a, b = np.asarray(value_a, dtype=float), np.asarray(value_b, dtype=float)
     down = np.hypot(a - interval_a[0], interval_b[1] - b)

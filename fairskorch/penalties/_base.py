@@ -78,6 +78,21 @@ class GroupPenalty(nn.Module):
         matter how often a sampler draws each class or cell.
     max_weight : float
         Largest weight that has a meaning.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairskorch.penalties import GroupPenalty
+    >>> from fairskorch.rates import mean_values
+    >>> class ScoreGap(GroupPenalty):
+    ...     metric = "demographic_parity_difference"
+    ...     def values(self, logits, target):
+    ...         return self.scores(logits)
+    ...     def compare(self, statistic):
+    ...         return mean_values(statistic)
+    >>> logits, target = torch.tensor([2.0, 2.0, 0.0, 0.0]), torch.tensor([1, 0, 1, 0])
+    >>> ScoreGap(n_groups=2)(logits, target, torch.tensor([0, 0, 1, 1]))
+    tensor(0.3808)
     """
 
     contrast: Tensor
