@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fairskorch import _building, _deployment
+from fairskorch import _building, _deployment, _parts
 from fairskorch import _preparation as prep
 from fairskorch._constrained_net import ConstrainedNet
 from fairskorch._games import ConstraintGame
@@ -200,7 +200,7 @@ class BoundedClassifier(NeuralClassifier):
             )
         net = _building.build_net(self, self.max_epochs, n_batches, ConstrainedNet)
         del self._game_parts
-        _building.check_outputs(self._owner, net, rows, len(self.classes_))
+        _parts.check_outputs(self._owner, net, rows, len(self.classes_))
         per_epoch = min(self._rounds(), n_batches)
         n_rounds = per_epoch * self.max_epochs
         every = -(-n_rounds // _most_kept(net.module_))

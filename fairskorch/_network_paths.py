@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from tqdm.auto import tqdm
 
-from fairskorch import _building, _paths, _settings
+from fairskorch import _building, _parts, _paths, _settings
 from fairskorch._batched_layers import CannotStack
 from fairskorch._features import take_rows
 from fairskorch._network_scores import measures
@@ -215,7 +215,7 @@ class NetworkPath:
             n_batches = -(-len(rows) // estimator.batch_size)
             net = _building.build_net(estimator, epochs, n_batches)
             n_classes = len(estimator.classes_)
-            _building.check_outputs(estimator._owner, net, rows, n_classes)
+            _parts.check_outputs(estimator._owner, net, rows, n_classes)
             batches = net.get_iterator(rows, training=True)
             # Where the stream of random numbers stands when the first step begins.
             state = _stream(batches.device)

@@ -9,11 +9,15 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from fairskorch import _building, _settings
+from fairskorch import _building, _parts, _settings
 from fairskorch._estimator_rows import RowsOfEstimator
 from fairskorch._marks import SAMPLED, row_marks
 from fairskorch._params import NestedParams
-from fairskorch._probabilities import joined_probabilities
+from fairskorch._probabilities import (
+    class_masses,
+    joined_probabilities,
+    prior_shift,
+)
 from fairskorch.exceptions import ConstantPredictionWarning
 from fairskorch.monitor import cell_sample
 from fairskorch.rates import widest
@@ -185,7 +189,7 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
             net = _building.go_on(self.net_, self, epochs, n_batches)
         else:
             net = _building.build_net(self, epochs, n_batches)
-            _building.check_outputs(self._owner, net, rows, len(self.classes_))
+            _parts.check_outputs(self._owner, net, rows, len(self.classes_))
         _building.run(net, rows, valid)
         self.net_ = net
         self.history_ = _building.history_frame(net)
@@ -203,7 +207,7 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
         if not self.prior_correction:
             return
         weights = self._class_weights(self.classes_[rows.y.numpy()], False)
-        masses = _building.class_masses(
+        masses = class_masses(
             self.net_,
             rows,
             len(self.classes_),
@@ -211,7 +215,7 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
         )
         before = getattr(self, "_class_masses", None)
         self._class_masses = masses + before if add and before is not None else masses
-        self._prior_shift = _building.prior_shift(self._class_masses)
+        self._prior_shift = prior_shift(self._class_masses)
 
     def _warn_if_constant(self, train, valid):
         """Warn when one class is predicted for all rows that are looked at."""

@@ -65,10 +65,13 @@ ARROWS = {
         *("torch", "numpy", "sklearn", "_names", "_validation", "penalties"),
         "schedules",
     },
+    "_parts": {
+        *("torch", "numpy", "skorch", "_settings", "_validation", "modules"),
+        *("progress", "stopping"),
+    },
     "_building": {
-        *("torch", "numpy", "pandas", "skorch", "_attributes", "_settings"),
-        "_validation",
-        *("augment", "modules", "nets", "progress", "sampling", "stopping"),
+        *("torch", "numpy", "pandas", "skorch", "_attributes", "_parts"),
+        *("_validation", "augment", "nets"),
     },
     "constraints": {
         *("torch", "numpy", "pandas", "scipy", "fairlearn", "_validation"),
@@ -88,7 +91,8 @@ ARROWS = {
     "_certificate": {"torch"},
     "_bounded": {
         *("torch", "numpy", "pandas", "_building", "_constrained_net", "_deployment"),
-        *("_games", "_marks", "_neural", "_players", "_preparation", "_round_rows"),
+        *("_games", "_marks", "_neural", "_parts", "_players", "_preparation"),
+        "_round_rows",
         *("_validation", "constraints", "exceptions", "monitor", "sampling"),
     },
     "_answers": {
@@ -100,7 +104,7 @@ ARROWS = {
         *("_settings", "_validation", "augment", "sampling"),
     },
     "_marks": {"numpy"},
-    "_probabilities": {"torch", "numpy", "rates"},
+    "_probabilities": {"torch", "numpy", "rates", "sampling"},
     "_attributes": {"_names", "_validation", "groups", "metrics"},
     "_estimator_rows": {
         *("torch", "numpy", "sklearn", "_attributes", "_preparation", "batches"),
@@ -108,7 +112,8 @@ ARROWS = {
     },
     "_neural": {
         *("torch", "numpy", "sklearn", "_building", "_estimator_rows", "_marks"),
-        *("_params", "_probabilities", "_settings", "exceptions", "monitor", "rates"),
+        *("_params", "_parts", "_probabilities", "_settings", "exceptions"),
+        *("monitor", "rates"),
     },
     "classifier": {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
@@ -154,7 +159,8 @@ ARROWS = {
     "_network_scores": {"torch", "metrics", "rates"},
     "_network_paths": {
         *("torch", "numpy", "sklearn", "tqdm", "_batched_layers", "_building"),
-        *("_features", "_network_scores", "_paths", "_settings", "_side_by_side"),
+        *("_features", "_network_scores", "_parts", "_paths", "_settings"),
+        "_side_by_side",
         *("classifier", "exceptions"),
     },
     "classifier_cv": {
