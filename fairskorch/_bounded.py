@@ -10,6 +10,7 @@ import torch
 from fairskorch import _building, _deployment, _parts
 from fairskorch import _preparation as prep
 from fairskorch._constrained_net import ConstrainedNet
+from fairskorch._divisions import check_apart, split_rows
 from fairskorch._games import ConstraintGame
 from fairskorch._marks import SAMPLED, row_marks
 from fairskorch._neural import NeuralClassifier
@@ -17,7 +18,8 @@ from fairskorch._players import MOST_FORMS, LagrangianPlayer, ProxyPlayer
 from fairskorch._round_rows import cell_counts, rows_of_round
 from fairskorch._validation import InvalidParameterError
 from fairskorch.constraints._forms import Columns, FormsBuilder
-from fairskorch.constraints._specs import Churn, read_constraints
+from fairskorch.constraints._reading import read_constraints
+from fairskorch.constraints._specs import Churn
 from fairskorch.exceptions import (
     ConstantPredictionWarning,
     InfeasibleConstraintWarning,
@@ -121,10 +123,8 @@ class BoundedClassifier(NeuralClassifier):
         seen, name = rows, "multiplier_fraction"
         if self.multiplier_data == "holdout":
             given = self.multiplier_fraction
-            prep.check_apart(self._owner, given, given_y, name, valid)
-            rows, seen = prep.split_rows(
-                self._owner, given, rows, given_y, rng, name=name
-            )
+            check_apart(self._owner, given, given_y, name, valid)
+            rows, seen = split_rows(self._owner, given, rows, given_y, rng, name=name)
             if seen is None:
                 raise ValueError(
                     f"multiplier_fraction={given} of {self._owner} holds out none of "

@@ -8,6 +8,7 @@ from sklearn.utils import compute_class_weight
 
 from fairskorch import _attributes
 from fairskorch import _preparation as prep
+from fairskorch._divisions import split_penalty_rows, split_rows
 from fairskorch.batches import GroupedRows
 from fairskorch.groups import refuse_names
 from fairskorch.inputs import InputFormat, refuse_items
@@ -234,12 +235,12 @@ class RowsOfEstimator:
         valid = self._held_out_rows(*held_out)
         fraction, drawn = self.validation_fraction, None
         if valid is None:
-            rows, valid = prep.split_rows(
+            rows, valid = split_rows(
                 owner, fraction, rows, given_y, rng, subjects=subjects
             )
             drawn = None if isinstance(fraction, Real) else valid
         if self.penalty_data == "holdout":
-            rows, others = prep.split_penalty_rows(
+            rows, others = split_penalty_rows(
                 owner,
                 self.penalty_fraction,
                 rows,

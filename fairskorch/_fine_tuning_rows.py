@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from fairskorch import _preparation as prep
 from fairskorch import _settings
+from fairskorch._divisions import split_rows
 from fairskorch._features import is_net, take_rows
 from fairskorch._row_sets import balanced_set
 from fairskorch.batches import GroupedRows
@@ -68,7 +69,7 @@ class RowsOfFineTuner:
             self._check_start()
             return rows
         rng = np.random.RandomState(seed)
-        base, kept = prep.split_rows(
+        base, kept = split_rows(
             owner, self.fine_tune_fraction, rows, y, rng, "fine_tune_fraction"
         )
         if kept is None:

@@ -10,6 +10,7 @@ from fairskorch import _preparation as prep
 from fairskorch import _settings
 from fairskorch._answers import BoundedAnswers
 from fairskorch._bounded import BoundedClassifier
+from fairskorch._divisions import split_rows
 from fairskorch._validation import (
     HasMethods,
     Interval,
@@ -385,7 +386,7 @@ class FairConstrainedClassifier(BoundedAnswers, BoundedClassifier):
                 rng = np.random.RandomState(seed)
                 valid = self._held_out_rows(X_val, y_val, groups_val)
                 if valid is None:
-                    rows, valid = prep.split_rows(
+                    rows, valid = split_rows(
                         self._owner, self.validation_fraction, rows, given_y, rng
                     )
                 else:

@@ -61,6 +61,7 @@ ARROWS = {
     "_preparation": {
         *("numpy", "pandas", "sklearn", "exceptions", "groups", "_validation"),
     },
+    "_divisions": {"numpy"},
     "_settings": {
         *("torch", "numpy", "sklearn", "_names", "_validation", "penalties"),
         "schedules",
@@ -91,6 +92,7 @@ ARROWS = {
     "_certificate": {"torch"},
     "_bounded": {
         *("torch", "numpy", "pandas", "_building", "_constrained_net", "_deployment"),
+        "_divisions",
         *("_games", "_marks", "_neural", "_parts", "_players", "_preparation"),
         "_round_rows",
         *("_validation", "constraints", "exceptions", "monitor", "sampling"),
@@ -100,15 +102,16 @@ ARROWS = {
         *("_preparation", "_probabilities", "_round_rows", "_settings"),
     },
     "constrained": {
-        *("torch", "numpy", "sklearn", "_answers", "_bounded", "_preparation"),
+        *("torch", "numpy", "sklearn", "_answers", "_bounded", "_divisions"),
+        "_preparation",
         *("_settings", "_validation", "augment", "sampling"),
     },
     "_marks": {"numpy"},
     "_probabilities": {"torch", "numpy", "rates", "sampling"},
     "_attributes": {"_names", "_validation", "groups", "metrics"},
     "_estimator_rows": {
-        *("torch", "numpy", "sklearn", "_attributes", "_preparation", "batches"),
-        *("groups", "inputs"),
+        *("torch", "numpy", "sklearn", "_attributes", "_divisions", "_preparation"),
+        *("batches", "groups", "inputs"),
     },
     "_neural": {
         *("torch", "numpy", "sklearn", "_building", "_estimator_rows", "_marks"),
@@ -130,7 +133,8 @@ ARROWS = {
     },
     "_row_sets": {"numpy", "sklearn"},
     "_fine_tuning_rows": {
-        *("torch", "numpy", "sklearn", "_features", "_preparation", "_row_sets"),
+        *("torch", "numpy", "sklearn", "_divisions", "_features", "_preparation"),
+        "_row_sets",
         *("_settings", "batches"),
     },
     "_fine_tuning": {
