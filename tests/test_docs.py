@@ -116,7 +116,7 @@ def test_the_page_for_contributors_names_what_is_there():
         assert (ROOT / path).exists(), path
     # Each table is in the file that is named behind it.
     tables = re.findall(r"``([A-Z]+)``\s+of\s+``([^`]+)``", text)
-    assert len(tables) == 6
+    assert len(tables) == 7
     for table, path in tables:
         assert f"\n{table} = " in (ROOT / path).read_text(), table
 
