@@ -17,7 +17,7 @@ from fairskorch._neural import NeuralClassifier
 from fairskorch._players import MOST_FORMS, LagrangianPlayer, ProxyPlayer
 from fairskorch._round_rows import cell_counts, rows_of_round
 from fairskorch._validation import InvalidParameterError
-from fairskorch.constraints._forms import Columns, FormsBuilder
+from fairskorch.constraints._builder import Columns, FormsBuilder
 from fairskorch.constraints._reading import read_constraints
 from fairskorch.constraints._specs import Churn
 from fairskorch.exceptions import (

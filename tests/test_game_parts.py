@@ -18,7 +18,7 @@ from fairskorch._players import (
     swap_update,
 )
 from fairskorch.constraints import GMean
-from fairskorch.constraints._forms import Columns, FormsBuilder
+from fairskorch.constraints._builder import Columns, FormsBuilder
 from fairskorch.constraints._specs import ALIASES
 from fairskorch.modules import MLP, SmallResNet
 

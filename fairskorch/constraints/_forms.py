@@ -32,150 +32,6 @@ LEAST_PRICE = 1e-6
 LABELS = ("constraint", "rate", "class", "group", "side")
 
 
-class Columns:
-    """Which values of a row are summed: scores of classes, then others.
-
-    Parameters
-    ----------
-    n_classes : int
-    others : tuple of {"loss", "square", "churn"}
-        The task loss, the squared error of the score of class 1, and whether the
-        prediction differs from a given one.
-    """
-
-    def __init__(self, n_classes, others=()):
-        self.n_classes = n_classes
-        self.n_scores = 1 if n_classes == 2 else n_classes
-        self.others = tuple(others)
-        self.n_values = self.n_scores + len(self.others)
-
-    def zeros(self):
-        """Return no weight on counts and values: ``(n_classes, 1 + n_values)``."""
-        return np.zeros((self.n_classes, 1 + self.n_values))
-
-    def predicted(self, c):
-        """Return the weights ``(1 + n_values,)`` that sum predictions of a class."""
-        weights = np.zeros(1 + self.n_values)
-        if self.n_scores > 1:
-            weights[1 + c] = 1
-        elif c == 1:
-            weights[1] = 1
-        else:
-            weights[:2] = 1, -1
-        return weights
-
-    def other(self, name):
-        """Return the weights ``(1 + n_values,)`` that sum a value of another kind."""
-        weights = np.zeros(1 + self.n_values)
-        weights[1 + self.n_scores + self.others.index(name)] = 1
-        return weights
-
-
-class FormsBuilder:
-    """Collect the forms of some constraints.
-
-    Parameters
-    ----------
-    columns : Columns
-    groups : sequence
-        Group labels in code order.
-    classes : sequence
-        Class labels in code order.
-    counts : ndarray of shape (1 + n_groups, n_classes)
-        Training rows by group and class, those of unknown group first.
-    seen : ndarray of the same shape
-        Rows that the multipliers move on.
-    """
-
-    def __init__(self, columns, groups, classes, counts, seen):
-        self.columns = columns
-        self.groups = list(groups)
-        self.classes = list(classes)
-        self.counts = (_pooled(np.asarray(counts)), _pooled(np.asarray(seen)))
-        self.n_groups = len(self.groups)
-        self.weights, self.bases = [], []
-        self.parts = []
-        self.labels = []
-        self.n_levels = 0
-        self.slacks = []
-
-    @property
-    def known(self):
-        """Place of all rows of known group."""
-        return self.n_groups
-
-    @property
-    def everyone(self):
-        """Place of all rows."""
-        return self.n_groups + 1
-
-    def rate(self, weights, base):
-        """Add a rate: sums by `weights` over the rows of the classes in `base`.
-
-        Returns
-        -------
-        rate : int
-        """
-        self.weights.append(weights)
-        self.bases.append(base)
-        return len(self.bases) - 1
-
-    def level(self):
-        """Add a free level and return its number."""
-        self.n_levels += 1
-        return self.n_levels - 1
-
-    def present(self, rate, places):
-        """Return those places that have rows of a rate, in training and where seen."""
-        base = self.bases[rate]
-        rows = [counts @ base for counts in self.counts]
-        return np.asarray([p for p in places if min(r[p] for r in rows) > 0], int)
-
-    def add(
-        self,
-        rate,
-        places,
-        label,
-        side,
-        factor=1.0,
-        other=(0, 0.0),
-        level=None,
-        slope=0.0,
-        constant=0.0,
-    ):
-        """Add a form for each of some places.
-
-        Parameters
-        ----------
-        rate : int
-        places : array of int
-        label : tuple
-            Name of constraint, of rate and of class.
-        side : {"above", "below"}
-            Which way the rate would leave its bound.
-        factor : float
-        other : (int, float)
-            A second place of the same rate, and its factor.
-        level : int, optional
-        slope, constant : float
-        """
-        for place in places:
-            group = self.groups[place] if place < self.n_groups else "all"
-            self.labels.append((*label, group, side))
-            self.parts.append(
-                (place, factor, *other, rate, level or 0, slope, constant)
-            )
-
-    def build(self):
-        """Return the forms.
-
-        Returns
-        -------
-        forms : Forms
-        """
-        return Forms(self)
-
-
 class Forms(nn.Module):
     """The forms of all constraints, and what players of a game ask of them.
 
@@ -254,7 +110,7 @@ class Forms(nn.Module):
 
     def bases_of(self, statistic):
         """Return the rows behind each rate: ``(..., n_places, n_rates)``."""
-        return _pooled(statistic[..., 0]) @ self.bases.T
+        return pooled(statistic[..., 0]) @ self.bases.T
 
     def rates(self, statistic):
         """Return the rates of all places, 0 where there is no row.
@@ -268,9 +124,9 @@ class Forms(nn.Module):
         rates : Tensor of shape (..., n_groups + 2, n_rates)
             Groups, all rows of known group, all rows.
         """
-        pooled = _pooled(statistic, -3)
-        sums = pooled.flatten(-2) @ self.weights.flatten(1).T
-        bases = pooled[..., 0] @ self.bases.T
+        cells = pooled(statistic, -3)
+        sums = cells.flatten(-2) @ self.weights.flatten(1).T
+        bases = cells[..., 0] @ self.bases.T
         # Without rows there is nothing in the sums.
         return sums / bases.clamp_min(TINY)
 
@@ -408,10 +264,10 @@ def _slots(levels, slopes, n_levels):
     return slots
 
 
-def _pooled(cells, dim=-2):
+def pooled(cells, dim=-2):
     """Turn unknown rows and groups into groups, all known rows and all rows."""
     if isinstance(cells, np.ndarray):
-        return _pooled(torch.as_tensor(cells, dtype=torch.float64)).numpy()
+        return pooled(torch.as_tensor(cells, dtype=torch.float64)).numpy()
     groups = cells.narrow(dim, 1, cells.shape[dim] - 1)
     parts = [groups, groups.sum(dim, keepdim=True), cells.sum(dim, keepdim=True)]
     return torch.cat(parts, dim)
