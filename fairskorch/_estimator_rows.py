@@ -9,9 +9,9 @@ from sklearn.utils import compute_class_weight
 from fairskorch import _attributes
 from fairskorch import _preparation as prep
 from fairskorch._divisions import split_penalty_rows, split_rows
+from fairskorch._inputs import InputFormat, refuse_items
 from fairskorch.batches import GroupedRows
 from fairskorch.groups import refuse_names
-from fairskorch.inputs import InputFormat, refuse_items
 
 
 class RowsOfEstimator:

@@ -8,6 +8,7 @@ import torch
 from skorch.callbacks import Callback, LRScheduler
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from fairskorch._progress import EpochProgressBar
 from fairskorch._settings import build_part
 from fairskorch._validation import (
     InvalidParameterError,
@@ -16,7 +17,6 @@ from fairskorch._validation import (
     signature_names,
 )
 from fairskorch.modules import MLP, SmallResNet, uncompiled
-from fairskorch.progress import EpochProgressBar
 from fairskorch.stopping import BestEpoch
 
 

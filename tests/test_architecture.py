@@ -41,7 +41,7 @@ ARROWS = {
         *("_candidates", "intervals", "metrics"),
     },
     "monitor": {"torch", "skorch", "metrics", "rates"},
-    "progress": {"skorch", "tqdm"},
+    "_progress": {"skorch", "tqdm"},
     "stopping": {"numpy", "pandas", "skorch", "_candidates", "_names", "exceptions"},
     "_steps": {"torch", "modules", "rates"},
     "_streams": {"_sources"},
@@ -57,7 +57,7 @@ ARROWS = {
         *("torch", "skorch", "_net_epochs", "_net_rows", "_penalised_loss", "batches"),
         "monitor",
     },
-    "inputs": {"torch", "numpy", "sklearn", "batches", "exceptions"},
+    "_inputs": {"torch", "numpy", "sklearn", "batches", "exceptions"},
     "_preparation": {
         *("numpy", "pandas", "sklearn", "exceptions", "groups", "_validation"),
     },
@@ -68,7 +68,7 @@ ARROWS = {
     },
     "_parts": {
         *("torch", "numpy", "skorch", "_settings", "_validation", "modules"),
-        *("progress", "stopping"),
+        *("_progress", "stopping"),
     },
     "_building": {
         *("torch", "numpy", "pandas", "skorch", "_attributes", "_parts"),
@@ -111,7 +111,7 @@ ARROWS = {
     "_attributes": {"_names", "_validation", "groups", "metrics"},
     "_estimator_rows": {
         *("torch", "numpy", "sklearn", "_attributes", "_divisions", "_preparation"),
-        *("batches", "groups", "inputs"),
+        *("_inputs", "batches", "groups"),
     },
     "_neural": {
         *("torch", "numpy", "sklearn", "_building", "_estimator_rows", "_marks"),

@@ -3,8 +3,6 @@
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-__all__ = ["EpochProgressBar"]
-
 
 class EpochProgressBar(Callback):
     """Show epochs as a bar, with the newest loss, penalty and held-out gap."""

@@ -10,8 +10,6 @@ from torch.utils.data import Dataset
 from fairskorch.batches import GroupedRows
 from fairskorch.exceptions import UnscaledImagesWarning
 
-__all__ = ["InputFormat", "refuse_items"]
-
 #: Sizes of a dimension that may count the channels of an image.
 CHANNELS = (1, 2, 3, 4)
 
