@@ -644,6 +644,14 @@ def test_bad_parameters_are_named(kind, options, message):
         P.ALIASES[kind](2, **options)
 
 
+def test_the_slope_is_fixed_at_construction():
+    # Constants are made of it: one that was set later would be heeded here and there.
+    penalty = P.EqualizedOdds(2, slope=3)
+    assert penalty.slope == 3
+    with pytest.raises(AttributeError, match="slope"):
+        penalty.slope = 1
+
+
 def test_a_new_penalty_defines_values_and_comparison():
     class Empty(P.GroupPenalty):
         pass

@@ -135,7 +135,7 @@ class GroupPenalty(nn.Module):
         self.n_classes = n_classes
         self.reduction = reduction
         self.memory = memory
-        self.slope = slope
+        self._slope = slope
         # Constants, on the device before a step needs them.
         contrast = torch.tensor([-slope, slope], dtype=torch.float32)
         self.register_buffer("contrast", contrast, persistent=False)
@@ -143,6 +143,11 @@ class GroupPenalty(nn.Module):
         self.register_buffer("signs", signs, persistent=False)
         spare = torch.zeros(n_classes, 1)
         self.register_buffer("spare", spare, persistent=False)
+
+    @property
+    def slope(self) -> float:
+        """Factor on the logits before they become scores; constants are made of it."""
+        return self._slope
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Forget what was known of a comparison where that is redefined."""
