@@ -89,7 +89,8 @@ class GroupEncoder:
         Parameters
         ----------
         sensitive_features : array-like of shape (n_samples,) or (n_samples, k)
-            As at `fit`, with the same number of columns.
+            As at `fit`, with the same number of columns: found by their names where
+            these are the same, by their places otherwise.
 
         Returns
         -------
@@ -97,7 +98,7 @@ class GroupEncoder:
             Position in `labels_`; -1 where the group is unknown or was not seen
             at `fit`.
         """
-        frame = as_frame(sensitive_features)
+        frame = in_order(as_frame(sensitive_features), self.names_)
         if frame.shape[1] != len(self._levels):
             raise ValueError(
                 f"sensitive_features has {frame.shape[1]} columns; the groups were "
@@ -126,7 +127,7 @@ class GroupEncoder:
         labels : list
             Distinct labels, in order of appearance.
         """
-        frame = as_frame(sensitive_features)
+        frame = in_order(as_frame(sensitive_features), self.names_)
         new = (self.transform(frame) == UNKNOWN) & ~frame.isna().any(axis=1).to_numpy()
         rows = frame.loc[new].drop_duplicates().itertuples(index=False, name=None)
         return [row[0] if len(row) == 1 else row for row in rows]
@@ -208,7 +209,19 @@ def as_frame(sensitive_features):
         raise ValueError("sensitive_features has no column; expected at least one.")
     frame = frame.astype(object).reset_index(drop=True)
     frame.columns = [str(name) for name in frame.columns]
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise ValueError(
+            "sensitive_features must have columns of different names; got several "
+            f"called {twice!r}."
+        )
     return frame
+
+
+def in_order(frame, names):
+    """Bring columns into the order of `names`, where they have the same names."""
+    same = sorted(frame.columns) == sorted(names)
+    return frame[list(names)] if same else frame
 
 
 def refuse_names(owner, groups, X, *, suffix=""):

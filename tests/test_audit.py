@@ -406,6 +406,16 @@ def test_plot_without_matplotlib(report, monkeypatch):
         ({"test": 3}, r"must be \(X, y, groups\); got int\."),
         ({"test": (*TEST[:2], TEST[2][:9])}, "split 'test', .* got 600 and 9"),
         ({"test": (*TEST[:2], None)}, "split 'test', must give the group"),
+        ({"test": (TEST[0], None, TEST[2])}, "y of .* 'test', must give the label"),
+        ({"splits": [make()]}, "must be a dict .*; got list"),
+        ({"splits": {1: make()}}, r"must be a dict .*; got the names \[1\]"),
+        (
+            {"test": (*TEST[:2], ["overall"] * 600)},
+            "must call no group of 'group' 'overall'",
+        ),
+        ({"random_state": -1}, "whole number that is not negative, .*; got -1"),
+        ({"random_state": "a"}, "random_state must be None, .*; got 'a'"),
+        ({"confidence_level": "95%"}, "confidence_level must be .*; got '95%'"),
         (
             {"test": (*TEST[:2], np.column_stack([TEST[2], TEST[2]]))},
             "must have the same columns; got {'train': 1, 'test': 2}",

@@ -101,3 +101,19 @@ def test_other_number_of_columns_is_refused():
         ValueError, match="has 2 columns; the groups were learnt from 1"
     ):
         encoder.transform([["a", "b"], ["b", "a"]])
+
+
+def test_columns_are_found_by_their_names():
+    frame = pd.DataFrame({"a": [True, True, False], "b": [True, False, False]})
+    encoder = GroupEncoder().fit(frame)
+    expected = encoder.transform(frame)
+    assert encoder.transform(frame[["b", "a"]]).tolist() == expected.tolist()
+    assert encoder.transform(frame.to_numpy()).tolist() == expected.tolist()
+    new = pd.DataFrame({"b": ["x"], "a": [False]})
+    assert encoder.unseen(new) == [(False, "x")]
+
+
+def test_columns_of_one_name_are_refused():
+    frame = pd.DataFrame([[0, 1], [1, 1]], columns=["a", "a"])
+    with pytest.raises(ValueError, match="different names; got several called 'a'"):
+        GroupEncoder().fit(frame)

@@ -79,6 +79,14 @@ def test_each_column_alone_and_all_crossed(model, other):
             assert table.loc[(name, by), ("test", "value")] == pytest.approx(value)
 
 
+def test_columns_of_groups_are_found_by_their_names(model):
+    X, y, groups = TEST
+    turned = fairness_report(model, train=TRAIN, test=(X, y, groups[["age", "sex"]]))
+    expected = fairness_report(model, **BOTH)
+    pd.testing.assert_frame_equal(turned.table, expected.table)
+    pd.testing.assert_frame_equal(turned.by_group, expected.by_group)
+
+
 def test_groups_of_each_column_and_of_all(model, other):
     report = fairness_report(model, **BOTH, baseline=other, random_state=0)
     groups = report.by_group.loc["test"]
@@ -467,6 +475,11 @@ def test_subjects_of_several_classes_and_unknown_ones():
     )
     assert report.table.notna().all(axis=None)
     assert report.by_group.notna().all(axis=None)
+
+
+def test_no_subjects_are_none(model):
+    report = fairness_report(model, **ONE, subjects={})
+    pd.testing.assert_frame_equal(report.table, fairness_report(model, **ONE).table)
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,10 @@ def fairness_report(
         fits, and the spread of the fits enters the intervals.
     train, test : tuple (X, y, groups)
         The rows it was fitted on, and rows it has not seen. Groups have the shape
-        (n_samples,) or (n_samples, k); of several columns each is compared alone, and
-        all of them crossed. Rows of unknown group count in accuracy and balanced
-        accuracy only. `X` may be None where predictions are given.
+        (n_samples,) or (n_samples, k); of several columns, found by their names where
+        all splits have the same, each is compared alone, and all of them crossed. Rows
+        of unknown group count in accuracy and balanced accuracy only. `X` may be None
+        where predictions are given.
     splits : dict of str to tuple (X, y, groups), optional
         Further splits by name, such as "validation".
     subjects : dict of str to array-like of shape (n_samples,), optional
@@ -153,7 +154,7 @@ def fairness_report(
     others = [] if baseline is None else as_fits(baseline, "baseline")
     fits, others = _paired(fits, others)
     seed = _seed(random_state)
-    read = read_splits(train, test, splits or {})
+    read = read_splits(train, test, {} if splits is None else splits)
     found = check_rows_apart(read)
     if any(map(needs_groups, fits + others)):
         read = only_known(read)
@@ -379,6 +380,5 @@ def _paired(fits, others):
 
 
 def _seed(random_state):
-    if isinstance(random_state, Integral):
-        return int(random_state)
-    return int(generator(random_state).integers(2**31 - 1))
+    drawn = generator(random_state).integers(2**31 - 1)
+    return int(random_state if isinstance(random_state, Integral) else drawn)

@@ -5,7 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fairskorch.groups import UNKNOWN, GroupEncoder, as_frame, refuse_names
+from fairskorch.groups import (
+    UNKNOWN,
+    GroupEncoder,
+    as_frame,
+    in_order,
+    refuse_names,
+)
 
 #: Columns of the table that are no split.
 DIFFERENCE = "difference"
@@ -62,6 +68,11 @@ class Attribute(NamedTuple):
 
 def read_splits(train, test, further):
     """Check the splits of `fairness_report`, and bring their groups into frames."""
+    if not (isinstance(further, dict) and all(isinstance(k, str) for k in further)):
+        raise ValueError(
+            "splits of fairness_report must be a dict of the name of a split, a "
+            f"string, to (X, y, groups); got {_kinds(further)}."
+        )
     reserved = {"train", "test", DIFFERENCE, VERSUS} & set(further)
     if reserved:
         raise ValueError(
@@ -77,10 +88,11 @@ def read_splits(train, test, further):
             )
         X, y, groups = split
         owner = f"fairness_report, split {key!r},"
-        if not hasattr(groups, "__len__"):
-            raise ValueError(
-                f"groups of {owner} must give the group of each row; got {groups!r}."
-            )
+        for what, of, rows in (("y", "label", y), ("groups", "group", groups)):
+            if not hasattr(rows, "__len__"):
+                raise ValueError(
+                    f"{what} of {owner} must give the {of} of each row; got {rows!r}."
+                )
         refuse_names(owner, groups, X)
         frame = as_frame(groups)
         lengths = len(y), len(frame)
@@ -97,6 +109,13 @@ def read_splits(train, test, further):
             f"got {widths} columns."
         )
     return read
+
+
+def _kinds(further):
+    """Say what was given for `splits`."""
+    if isinstance(further, dict):
+        return f"the names {list(further)}"
+    return type(further).__name__
 
 
 def only_known(splits):
@@ -135,7 +154,10 @@ def attributes_of(splits):
         The last one has all columns.
     """
     names = next(iter(splits.values())).frame.columns
-    frames = [split.frame.set_axis(names, axis=1) for split in splits.values()]
+    frames = [
+        in_order(split.frame, names).set_axis(names, axis=1)
+        for split in splits.values()
+    ]
     stacked = pd.concat(frames, ignore_index=True)
     ends = np.cumsum([len(frame) for frame in frames])[:-1]
     columns = [[j] for j in range(len(names))]
@@ -147,6 +169,11 @@ def attributes_of(splits):
         codes = encoder.fit_transform(stacked.iloc[:, chosen])
         title = " x ".join(map(str, names[chosen]))
         parts = dict(zip(splits, np.split(codes, ends), strict=True))
+        if len(chosen) == 1 and "overall" in encoder.labels_.tolist():
+            raise ValueError(
+                f"groups of fairness_report must call no group of {title!r} 'overall', "
+                "which is what the rows over all groups are called."
+            )
         found.append(Attribute(title, chosen, encoder, parts))
     if not len(found[-1].labels):
         raise ValueError(
@@ -164,15 +191,13 @@ def read_subjects(subjects, splits):
     codes : dict of str to ndarray of shape (n_samples,), int64
         A row of missing subject is a subject of its own.
     """
-    if subjects is None:
-        return {}
-    if not isinstance(subjects, dict):
+    if subjects is not None and not isinstance(subjects, dict):
         raise ValueError(
             "subjects of fairness_report must be a dict of split name to the subject "
             f"of each row; got {type(subjects).__name__}."
         )
     arrays = {}
-    for key, ids in subjects.items():
+    for key, ids in (subjects or {}).items():
         if key not in splits:
             raise ValueError(
                 f"subjects of fairness_report names the split {key!r}; the splits are "
@@ -186,6 +211,8 @@ def read_subjects(subjects, splits):
                 f"each of its {expected} rows; got the shape {ids.shape}."
             )
         arrays[key] = (ids if keep is None else ids[keep]).astype(object)
+    if not arrays:
+        return {}
     codes, levels = pd.factorize(np.concatenate(list(arrays.values())))
     missing = codes == UNKNOWN
     codes[missing] = len(levels) + np.arange(missing.sum())

@@ -1,6 +1,7 @@
 """Two classifiers on the same rows."""
 
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -217,4 +218,10 @@ def generator(random_state):
     """Return a generator of its own from whatever scikit-learn takes as a seed."""
     if isinstance(random_state, np.random.RandomState):
         random_state = random_state.randint(2**31 - 1)
+    whole = isinstance(random_state, Integral) and random_state >= 0
+    if not (random_state is None or whole):
+        raise ValueError(
+            "random_state must be None, a whole number that is not negative, or a "
+            f"RandomState; got {random_state!r}."
+        )
     return np.random.default_rng(random_state)

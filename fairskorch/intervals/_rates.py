@@ -1,5 +1,6 @@
 """Limits of rates, and of differences of two estimates."""
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -149,8 +150,9 @@ def wilson(rate, trials, z):
 
 def tail_of(confidence_level):
     """Return the share of cases that an interval may miss."""
-    if not 0 < confidence_level < 1:
+    if not (isinstance(confidence_level, Real) and 0 < confidence_level < 1):
         raise ValueError(
-            f"confidence_level must be in (0, 1), such as 0.95; got {confidence_level}."
+            "confidence_level must be in (0, 1), such as 0.95; got "
+            f"{confidence_level!r}."
         )
     return 1 - confidence_level
