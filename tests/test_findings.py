@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csc_matrix, csr_array
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -229,6 +230,8 @@ CONTAINERS = {
     "tensor": lambda X: torch.tensor(X),
     "half tensor": lambda X: torch.tensor(X).bfloat16(),
     "list": lambda X: X.tolist(),
+    "sparse array": csr_array,
+    "sparse matrix": csc_matrix,
     "objects": lambda X: X.astype(object),
     "images": lambda X: np.repeat(X, 50, axis=1).reshape(len(X), 4, 5, 5),
 }
@@ -238,7 +241,7 @@ class Given:
     """Predict anything."""
 
     def predict(self, X):
-        return np.arange(len(X)) % 2
+        return np.arange(X.shape[0] if hasattr(X, "shape") else len(X)) % 2
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)

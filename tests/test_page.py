@@ -134,6 +134,26 @@ def test_labels_cannot_break_out(tmp_path):
     assert "a\\|b" in report.to_card()
 
 
+@pytest.mark.parametrize(
+    "labels", [(False, "m"), (("f", 1), ("m", 2)), ("f\ng", "f\n| m")]
+)
+def test_labels_that_are_no_words(labels, tmp_path):
+    (X, y, groups), test = make(0), make(1)
+    given = np.empty(len(y), dtype=object)
+    given[:] = [labels[int(sex == "m")] for sex in groups["sex"]]
+    model = LogisticRegression().fit(X, y)
+    other = LogisticRegression(C=1e-3).fit(X, y)
+    report = fairness_report(
+        model, train=(X, y, given), test=(*test[:2], given), baseline=other, n_boot=50
+    )
+    text = report.to_html(tmp_path / "a.html").read_text()
+    parsed(text)
+    limits = report.changes["accuracy"].iloc[0].tolist()
+    assert "{:.3f}, {:.3f} to {:.3f}".format(*limits) in text
+    tables = [line for line in report.to_card().splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in tables)
+
+
 def test_many_groups_are_shown_by_their_extremes(tmp_path):
     (X, y, _), test = make(0, 3000), make(1, 3000)
     groups = np.arange(3000) % 100

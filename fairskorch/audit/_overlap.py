@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array, issparse
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
@@ -189,6 +190,8 @@ def _marks(X):
     """Return a mark for each row, or None where rows come one at a time."""
     if hasattr(X, "iloc"):
         return pd.util.hash_pandas_object(pd.DataFrame(X), index=False).to_numpy()
+    if issparse(X):
+        return _sparse_marks(coo_array(X))
     if hasattr(X, "detach"):
         X = X.detach().cpu()
         X = (X.float() if X.is_floating_point() else X).numpy()
@@ -201,3 +204,13 @@ def _marks(X):
         rows = pd.DataFrame(X.reshape(len(X), -1))
         return pd.util.hash_pandas_object(rows, index=False).to_numpy()
     return content_marks(X) if getattr(X, "ndim", 0) else None
+
+
+def _sparse_marks(X):
+    X.sum_duplicates()
+    X.eliminate_zeros()
+    values = X.data.astype(np.float32)
+    words = pd.util.hash_array(values) * (pd.util.hash_array(X.col) | np.uint64(1))
+    marks = np.zeros(X.shape[0], dtype=np.uint64)
+    np.add.at(marks, X.row, words)
+    return marks

@@ -255,14 +255,16 @@ def _changes(report):
     limits = table[rates].drop(columns="value", level=1).abs().to_numpy()
     reach = max(0.05, float(np.nanmax(limits, initial=0)))
     reach = min(1.0, np.ceil(reach * 20) / 20)
-    labels = list(table.index)
+    labels, places = list(table.index), range(len(table))
     if len(labels) > SHOWN_GROUPS:
         order = table["accuracy", "value"].argsort().to_numpy()
         half = SHOWN_GROUPS // 2
-        labels = [labels[i] for i in (*order[:half], *order[-half:])]
+        places = (*order[:half], *order[-half:])
     figures = []
     for rate in rates:
-        rows = [(shown(g), [table.loc[g, rate].tolist()]) for g in labels]
+        # By place: a label may be a tuple or a bool, which select in another way.
+        limits = table[rate].to_numpy().tolist()
+        rows = [(shown(labels[i]), [limits[i]]) for i in places]
         figures.append(_figure(rate, rows, ["test"], (-reach, reach)))
     note = "This classifier minus the baseline; left of the line it is the smaller."
     return f'<p class="note">{note}</p><div class="panels">{"".join(figures)}</div>'

@@ -234,5 +234,9 @@ def _table(frame):
     for label, *row in frame.itertuples(name=None):
         own = label if isinstance(label, tuple) else (label,)
         lines.append([*map(str, own), *map(str, row)])
-    rows = ([text.replace("|", "\\|") for text in line] for line in lines)
+    # A label may hold what ends a cell or a row.
+    rows = (
+        [" ".join(text.replace("|", "\\|").splitlines()) for text in line]
+        for line in lines
+    )
     return "\n".join("| " + " | ".join(line) + " |" for line in rows)
