@@ -126,6 +126,8 @@ class EpochsOfNet:
             self._set_training(True)
             self._steps = self._steps or choose_steps(self, iterator)
             total, n_rows = self._steps.epoch(), sum(iterator.sampler.sizes)
+            # Without a record of any batch skorch's Checkpoint can name no file.
+            self.history.new_batch()
         if training:
             self._show_average()
             self._record_objective(float(total) / max(n_rows, 1))

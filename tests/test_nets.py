@@ -12,6 +12,7 @@ from skorch.callbacks import (
     EarlyStopping,
     EpochScoring,
     GradientNormClipping,
+    TrainEndCheckpoint,
 )
 from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
@@ -188,7 +189,7 @@ def test_hooks_of_batches_see_values_and_cost_only_then(coded):
     assert np.isfinite(losses).all()
     assert len(net.history[-1]["batches"]) == 4 + 1
     quiet = make(train_split=predefined_split(valid)).fit(rows)
-    assert all(len(row["batches"]) == 0 for row in quiet.history)
+    assert not any(batch for row in quiet.history for batch in row["batches"])
 
 
 @pytest.mark.parametrize(
@@ -405,6 +406,19 @@ def test_checkpoints_and_scorers_of_skorch_run(table, tmp_path):
     assert (tmp_path / "params.pt").exists()
     np.testing.assert_allclose(clf.history_["fresh"], clf.history_["valid_accuracy"])
     assert clf.history_["auc"].between(0.5, 1).all()
+
+
+@pytest.mark.parametrize(
+    "point", [Checkpoint(monitor=None), TrainEndCheckpoint(fn_prefix="")]
+)
+def test_a_checkpoint_alone_is_written(point, table, tmp_path):
+    X, y, groups = table
+    point.dirname = str(tmp_path)
+    clf = FairNeuralClassifier(max_epochs=2, random_state=0, callbacks=[point])
+    clf.fit(X, y, groups)
+    other = FairNeuralClassifier(max_epochs=1, random_state=1).fit(X, y, groups)
+    other.net_.load_params(f_params=tmp_path / "params.pt")
+    np.testing.assert_array_equal(clf.predict_proba(X), other.predict_proba(X))
 
 
 def test_no_timer_is_needed(table):
