@@ -374,6 +374,12 @@ def test_plot(report):
     )
     # The train marks are darker than the others, so that grey tells them apart.
     assert len({line.get_color() for line in lines}) == 3
+    named = fairness_report(
+        {"train": TRAIN[1], "test": TEST[1]},
+        train=(None, TRAIN[1], pd.DataFrame({"$\\frac$": TRAIN[2], "b": TRAIN[1]})),
+        test=(None, TEST[1], pd.DataFrame({"$\\frac$": TEST[2], "b": TEST[1]})),
+    )
+    named.plot().figure.canvas.draw()
     figure, mine = plt.subplots()
     assert report.plot(ax=mine) is mine
     plt.close("all")

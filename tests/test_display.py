@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import sklearn
 from matplotlib import pyplot as plt
+from matplotlib.cbook import is_math_text
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def no_window():
     before = matplotlib.get_backend()
     matplotlib.use("agg")
@@ -269,11 +270,85 @@ def test_a_history_without_groups_or_held_out_rows(rows):
             "Did you mean 'accuracy'",
         ),
         (lambda: FairnessHistoryDisplay.from_cv_results({}), "has no 'estimator'"),
+        (
+            lambda: FairnessGapDisplay.from_predictions(
+                [0, 1], [0, 1], sensitive_features=["a", "b"], metrics=[]
+            ),
+            "metrics of FairnessGapDisplay must name at least one",
+        ),
+        (lambda: FairnessHistoryDisplay.from_estimator([]), "needs at least one fit"),
+        (
+            lambda: FairnessHistoryDisplay.from_estimator(
+                LogisticRegression().fit([[0], [1]], [0, 1])
+            ),
+            "needs fits that have a history_; got LogisticRegression",
+        ),
+        (
+            lambda: ParetoFrontDisplay.from_predictions(
+                [0, 1], [[0, 1]], sensitive_features=["a", "b"]
+            ),
+            "must be a dict of the name .*; got list",
+        ),
+        (
+            lambda: ParetoFrontDisplay.from_predictions(
+                [0, 1], {}, sensitive_features=["a", "b"]
+            ),
+            "must be a dict of the name .*; got nothing",
+        ),
+        (
+            lambda: ParetoFrontDisplay.from_cv_results({}, rule="knee"),
+            r"rule of .* such as knee\(\); got 'knee'",
+        ),
     ],
 )
 def test_wrong_input(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+def test_one_metric_by_its_name_and_rows_in_lists(rows):
+    X, y, groups = rows
+    model = LogisticRegression()
+    folds = cross_validate(
+        model, X, y, cv=3, return_estimator=True, return_indices=True
+    )
+    lists = np.asarray(X).tolist(), np.asarray(y).tolist()
+    display, expected = (
+        FairnessGapDisplay.from_cv_results(
+            folds, *given, sensitive_features=groups, metrics=metrics
+        )
+        for given, metrics in ((lists, EO), ((X, y), [EO, EO]))
+    )
+    pd.testing.assert_frame_equal(display.gaps, expected.gaps)
+    assert len(display.gaps) == 2
+
+
+def test_histories_of_different_lengths(rows):
+    X, y, groups = rows
+    fits = [
+        FairNeuralClassifier(max_epochs=n, random_state=0).fit(X, y, groups)
+        for n in (1, 3)
+    ]
+    display = FairnessHistoryDisplay.from_estimator(fits, "loss")
+    curves = display.curves["held-out"]
+    assert np.isnan(curves[0, 1:]).all()
+    np.testing.assert_array_equal(curves[1], fits[1].history_["valid_loss"])
+
+
+def test_a_dollar_begins_no_formula():
+    cv_results = {
+        "param_$a$": ["$x$", r"$\frac$"],
+        "mean_test_accuracy": [0.9, 0.8],
+        "mean_test_gap_by_$b$": [-0.2, -0.1],
+    }
+    display = ParetoFrontDisplay.from_cv_results(
+        cv_results, "gap_by_$b$", rule=lambda results: 1
+    )
+    display.figure_.canvas.draw()
+    texts = [display.ax_.get_xlabel(), *(t.get_text() for t in display.ax_.texts)]
+    legend = display.ax_.get_legend().get_texts()
+    assert not any(is_math_text(text) for text in texts)
+    assert not any(is_math_text(text.get_text()) for text in legend)
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):

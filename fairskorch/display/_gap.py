@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from fairskorch.display._counts import count, interval, parity_of
-from fairskorch.display._style import LOOKS, prepare, whiskers, words
+from fairskorch.display._style import LOOKS, literal, prepare, whiskers, words
 
 DEFAULT = (
     "equalized_odds_difference",
@@ -233,9 +233,15 @@ class FairnessGapDisplay:
 
     @classmethod
     def _of_counts(cls, sides, metrics, confidence_level):
+        metrics = DEFAULT if metrics is None else metrics
+        names = list(dict.fromkeys([metrics] if isinstance(metrics, str) else metrics))
+        if not names:
+            raise ValueError(
+                f"metrics of {cls.__name__} must name at least one metric."
+            )
         rows = [
             (name, side, *interval(name, counts, confidence_level))
-            for name in (DEFAULT if metrics is None else metrics)
+            for name in names
             for side, counts in sides.items()
         ]
         columns = ["metric", "rows", "value", "low", "high"]
@@ -280,7 +286,7 @@ class FairnessGapDisplay:
         parities = {parity_of(name) for name in names} - {None}
         for parity in parities:
             ax.axvline(parity, color="0", linewidth=0.8)
-        ax.set_yticks(np.arange(len(names))[::-1], [words(n) for n in names])
+        ax.set_yticks(np.arange(len(names))[::-1], [literal(words(n)) for n in names])
         ax.set_ylim(-0.6, len(names) - 0.4)
         ends = f"{', '.join(map(str, sorted(parities)))} = parity; " if parities else ""
         ax.set_xlabel(f"value ({ends}bars: {self.confidence_level:.0%} intervals)")
@@ -293,4 +299,6 @@ class FairnessGapDisplay:
 
 
 def _rows(X, rows):
-    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    return X[rows] if hasattr(X, "shape") else [X[i] for i in rows]

@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fairskorch._candidates import is_group_metric, standard_error
 from fairskorch.display._counts import parity_of
-from fairskorch.display._style import LOOKS, prepare, words
+from fairskorch.display._style import LOOKS, literal, prepare, words
 
 SIDES = {"training": "train_", "held-out": "valid_"}
 
@@ -83,13 +83,24 @@ class FairnessHistoryDisplay:
         Raises
         ------
         ValueError
-            When the metric is not in the histories.
+            When the metric is not in the histories, or there is no fit.
+        TypeError
+            For an estimator without a history.
         ImportError
             If matplotlib is not installed.
         """
         fits = estimator if isinstance(estimator, tuple | list) else [estimator]
+        if not fits:
+            raise ValueError(
+                f"{cls.__name__} needs at least one fit; got an empty list."
+            )
         for fit in fits:
-            check_is_fitted(fit, "history_")
+            check_is_fitted(fit)
+            if not hasattr(fit, "history_"):
+                raise TypeError(
+                    f"{cls.__name__} needs fits that have a history_; got "
+                    f"{type(fit).__name__}."
+                )
         histories = [fit.history_ for fit in fits]
         if metric is None:
             names = (c.partition("_")[2] for h in histories for c in h)
@@ -185,7 +196,7 @@ class FairnessHistoryDisplay:
             ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_xlabel("epoch")
-        ax.set_ylabel(f"{words(self.metric_name)}{ends}")
+        ax.set_ylabel(f"{literal(words(self.metric_name))}{ends}")
         ax.grid(alpha=0.25)
         n_fits = max(len(values) for values in self.curves.values())
         bands = f"means of {n_fits} fits ± 1 standard error" if n_fits > 1 else None
@@ -212,4 +223,4 @@ def _stacked(columns):
     """Stack columns of different lengths, None where one is missing."""
     if any(c is None for c in columns):
         return None
-    return pd.DataFrame([c.to_numpy(dtype=float) for c in columns]).to_numpy()
+    return pd.concat([c.astype(float) for c in columns], axis=1).to_numpy().T

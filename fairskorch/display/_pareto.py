@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fairskorch._candidates import Candidates, Score, dominated
 from fairskorch.display._counts import count, interval, parity_of, sign_of
-from fairskorch.display._style import LOOKS, prepare, whiskers, words
+from fairskorch.display._style import LOOKS, literal, prepare, whiskers, words
 
 #: Width and height that a label takes, in points.
 ROOM = (24, 10)
@@ -109,6 +109,11 @@ class ParetoFrontDisplay:
         ImportError
             If matplotlib is not installed.
         """
+        if not (rule is None or callable(rule)):
+            raise TypeError(
+                f"rule of {cls.__name__} must be a rule of fairskorch.selection, such "
+                f"as knee(); got {rule!r}."
+            )
         chosen = None if rule is None else rule(cv_results)
         return cls._of_table(cv_results, metric, accuracy, chosen).plot(ax=ax)
 
@@ -195,6 +200,12 @@ class ParetoFrontDisplay:
         ImportError
             If matplotlib is not installed.
         """
+        if not isinstance(predictions, dict) or not predictions:
+            got = type(predictions).__name__ if len(predictions) else "nothing"
+            raise ValueError(
+                f"predictions of {cls.__name__} must be a dict of the name of a "
+                f"classifier to its predicted labels; got {got}."
+            )
         rows = []
         for label, y_pred in predictions.items():
             counts = count(cls.__name__, y_true, y_pred, sensitive_features)
@@ -288,7 +299,7 @@ class ParetoFrontDisplay:
             )
         look = {**LOOKS["held-out"], "linestyle": "none"}
         bars = f", {self.interval}" if self.interval else ""
-        numbers = f" (numbers: {self.label_name})" if self.label_name else ""
+        numbers = f" (numbers: {literal(self.label_name)})" if self.label_name else ""
         self.points_ = ax.errorbar(
             c["gap"],
             c["accuracy"],
@@ -321,12 +332,12 @@ class ParetoFrontDisplay:
                 markeredgecolor="0",
                 markeredgewidth=1.4,
                 zorder=4,
-                label=f"chosen: {self.label_name} {row['label']}",
+                label=literal(f"chosen: {self.label_name} {row['label']}"),
             )
         parity = parity_of(self.metric_name)
         ends = "" if parity is None else f" ({parity} = parity)"
-        ax.set_xlabel(f"{words(self.metric_name)}{ends}")
-        ax.set_ylabel(words(self.accuracy_name))
+        ax.set_xlabel(f"{literal(words(self.metric_name))}{ends}")
+        ax.set_ylabel(literal(words(self.accuracy_name)))
         ax.grid(alpha=0.25)
         # Above, where no point can be.
         ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
@@ -348,7 +359,7 @@ class ParetoFrontDisplay:
             taken = np.vstack([taken, points[i]])
             row = c.iloc[i]
             ax.annotate(
-                row["label"],
+                literal(row["label"]),
                 (row["gap"], row["accuracy"]),
                 xytext=(5, -11),
                 textcoords="offset points",

@@ -41,6 +41,11 @@ def words(name):
     return WORDS.get(name, name.replace("_", " "))
 
 
+def literal(text):
+    """Return a text that matplotlib draws as it is: a dollar begins no formula."""
+    return text.replace("$", r"\$")
+
+
 def whiskers(frame, name):
     """Return the lengths of error bars; none where a limit is unknown."""
     value = frame[name]
