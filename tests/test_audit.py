@@ -288,7 +288,8 @@ def test_rows_of_unknown_group(model):
     labels[::10] = None
     report = fairness_report(model, train=TRAIN, test=(X, y, labels))
     assert report.warnings == [
-        "test: 60 rows of unknown group count in accuracy and balanced accuracy only."
+        "test: 60 rows of unknown group count only in metrics that compare no groups, "
+        "such as accuracy."
     ]
     known = np.arange(600) % 10 > 0
     table = report.table["test", "value"]

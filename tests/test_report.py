@@ -118,7 +118,8 @@ def test_a_row_may_be_unknown_in_one_column(model):
     groups.loc[:9, "age"] = None
     report = fairness_report(model, train=TRAIN, test=(X, y, groups))
     assert report.warnings == [
-        "test: 10 rows of unknown age count in accuracy and balanced accuracy only."
+        "test: 10 rows of unknown age count only in metrics that compare no groups, "
+        "such as accuracy."
     ]
     counts = report.by_group["count", "value"].loc["test"]
     assert counts["f", "overall"] == (groups["sex"] == "f").sum()
@@ -322,6 +323,28 @@ def test_metrics_of_probabilities(n_classes):
         assert (table[key, "low"] <= table[key, "value"]).all()
         assert (table[key, "value"] <= table[key, "high"]).all()
     assert report.warnings == []
+
+
+def test_overall_is_over_rows_of_known_group(model):
+    X, y, groups = by_sex(TEST)
+    known = np.arange(len(y)) % 3 > 0
+    report = fairness_report(
+        model,
+        train=by_sex(TRAIN),
+        test=(X, y, np.where(known, groups, None)),
+        metrics=["accuracy", "roc_auc", "brier_score"],
+    )
+    alone = fairness_report(
+        model,
+        train=by_sex(TRAIN),
+        test=(X[known], y[known], groups[known]),
+        metrics=["accuracy", "roc_auc", "brier_score"],
+    )
+    found, expected = (r.by_group.loc["test", "overall"] for r in (report, alone))
+    values = [rate for rate in found.index if rate[1] == "value"]
+    np.testing.assert_allclose(found[values], expected[values], rtol=1e-12)
+    every = roc_auc_score(y, model.predict_proba(X)[:, 1])
+    assert report.table["test", "value"]["roc_auc"] == pytest.approx(every)
 
 
 def test_the_same_classifier_is_no_other(model):

@@ -67,7 +67,8 @@ def test_values_are_scikit_learns(rng):
     chance = np.round(chance, 2)  # ties
     groups[:10] = -1
     found = rates(chance, y, groups)
-    for place, rows in enumerate((groups == 0, groups == 1, np.ones(450, bool))):
+    sets = groups == 0, groups == 1, groups >= 0, groups >= -1
+    for place, rows in enumerate(sets):
         own = {name: found[name].value[place] for name in SCORE_RATES}
         assert own["roc_auc"] == pytest.approx(roc_auc_score(y[rows], chance[rows]))
         assert own["brier_score"] == pytest.approx(
@@ -84,7 +85,7 @@ def test_values_of_several_classes(rng):
     chance = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     groups = rng.integers(0, 2, 500)
     found = rates(chance, y, groups, positive=None)
-    for place, rows in enumerate((groups == 0, groups == 1, groups >= 0)):
+    for place, rows in enumerate((groups == 0, groups == 1, groups >= 0, groups >= 0)):
         own = {name: found[name].value[place] for name in SCORE_RATES}
         area = roc_auc_score(y[rows], chance[rows], multi_class="ovr")
         assert own["roc_auc"] == pytest.approx(area)
@@ -114,10 +115,11 @@ def test_too_few_rows_are_not_estimable(rng):
     chance, y, groups = draw((200, 40), (1, 1), rng)
     y[groups == 1] = np.arange(40) < 4
     few = rates(chance, y, groups, n_groups=3)
-    assert np.isnan(few["roc_auc"].value).tolist() == [False, True, True, False]
+    assert np.isnan(few["roc_auc"].value).tolist() == [False, True, True, False, False]
     for name in ("brier_score", "calibration_error"):
-        assert np.isnan(few[name].value).tolist() == [False, False, True, False]
-        assert np.isnan(few[name].limits(Z)[0]).tolist() == [False, False, True, False]
+        missing = [False, False, True, False, False]
+        assert np.isnan(few[name].value).tolist() == missing
+        assert np.isnan(few[name].limits(Z)[0]).tolist() == missing
 
 
 @cache
@@ -230,4 +232,4 @@ def test_memory_is_bounded_by_chunks(rng, monkeypatch):
             whole[name].limits(Z), parts[name].limits(Z), strict=True
         ):
             np.testing.assert_allclose(one, other, atol=0.04)
-    assert parts["roc_auc"].draws.shape == (60, 3)
+    assert parts["roc_auc"].draws.shape == (60, 4)

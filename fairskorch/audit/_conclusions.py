@@ -144,7 +144,7 @@ def _why(m, key, name, attribute):
         return reasons("accuracy_difference", fit.counts.statistic, labels, m.classes)
     few = [
         quoted(labels[g])
-        for g, value in enumerate(fit.scores[metric.rate].value[:-1])
+        for g, value in enumerate(fit.scores[metric.rate].value[:-2])
         if here[g] and np.isnan(value)
     ]
     what = "rows of each class" if metric.rate == "roc_auc" else "rows"
@@ -204,8 +204,8 @@ def _cells(m, key, attribute):
         what = f"unknown {attribute.title}" if by else "unknown group"
         found.append(
             Finding(
-                f"{key}: {n_unknown} rows of {what} count in accuracy and balanced "
-                "accuracy only.",
+                f"{key}: {n_unknown} rows of {what} count only in metrics that compare "
+                "no groups, such as accuracy.",
                 "unknown groups",
                 {**base, "rows": n_unknown},
             )

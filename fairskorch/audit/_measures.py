@@ -124,7 +124,7 @@ class Measured(NamedTuple):
             low, high = (x[-1] for x in rate.limits(norm.isf(tail / 2)))
         else:
             here = self._here()
-            values = rate.value[:-1]
+            values = rate.value[:-2]
             value = _gap(values, here)
             parity = 0 if metric.rate == "calibration_error" else None
             low, high = between_groups(
@@ -157,8 +157,8 @@ class Measured(NamedTuple):
                 low, high = (x[-1] for x in bounds)
             else:
                 here = self._here()[None, None]
-                parts = [x[None, None, :-1] for x in (change, *bounds)]
-                sides = [(r.value[None, None, :-1], _by_group(r)) for r in rates]
+                parts = [x[None, None, :-2] for x in (change, *bounds)]
+                sides = [(r.value[None, None, :-2], _by_group(r)) for r in rates]
                 found = project_change("difference", parts, sides, here, here)
                 low, high = np.fmax(low, found[0]), np.fmin(high, found[1])
         return value, inside(value, low, high, least=-1)
@@ -172,7 +172,7 @@ def _by_group(rate):
 
     def limits(z):
         low, high = rate.limits(np.asarray(z).reshape(-1)[0])
-        return low[None, None, :-1], high[None, None, :-1]
+        return low[None, None, :-2], high[None, None, :-2]
 
     return limits
 

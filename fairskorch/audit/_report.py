@@ -78,7 +78,7 @@ def fairness_report(
         The rows it was fitted on, and rows it has not seen. Groups have the shape
         (n_samples,) or (n_samples, k); of several columns, found by their names where
         all splits have the same, each is compared alone, and all of them crossed. Rows
-        of unknown group count in accuracy and balanced accuracy only. `X` may be None
+        of unknown group count only in metrics that compare no groups. `X` may be None
         where predictions are given.
     splits : dict of str to tuple (X, y, groups), optional
         Further splits by name, such as "validation".

@@ -240,7 +240,7 @@ def _rates_of(measured, m):
     ):
         if rate in measured.scores:
             own = measured.scores[rate]
-            found[rate] = own.value, own.limits(z)
+            found[rate] = own.value[:-1], tuple(x[:-1] for x in own.limits(z))
     return found
 
 
@@ -287,5 +287,5 @@ def _changes_of(a, b, m):
     z = norm.isf(tail / 2)
     for rate in (r for r in a.scores if r in b.scores):
         value, limits = score_change(rate, a.scores[rate], b.scores[rate])
-        found[rate] = value[:-1], tuple(x[:-1] for x in limits(z))
+        found[rate] = value[:-2], tuple(x[:-2] for x in limits(z))
     return found

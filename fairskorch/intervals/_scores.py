@@ -47,15 +47,15 @@ FEWEST = 5
 
 
 class ScoreRate(NamedTuple):
-    """A metric of scores in each group, and over all rows at the end.
+    """A metric of scores in each group, over rows of known group, and over all.
 
     Attributes
     ----------
-    value : ndarray of shape (n_groups + 1,), float64
+    value : ndarray of shape (n_groups + 2,), float64
         ``nan`` where it is not estimable.
     limits : callable
         From a number of standard errors to two arrays of the shape of `value`.
-    draws : ndarray of shape (n_draws, n_groups + 1), or None
+    draws : ndarray of shape (n_draws, n_groups + 2), or None
         Kept where two classifiers can be compared draw by draw.
     """
 
@@ -77,7 +77,7 @@ def score_rates(
         Probabilities of each classifier; one dimension for scores of the class
         `positive` that have no scale, of which only the area is computed.
     true, groups : ndarray of shape (n_samples,), int64
-        Codes; -1 for a row of unknown group, which counts in "over all rows" only.
+        Codes; -1 for a row of unknown group, which counts over all rows only.
     n_groups : int
     positive : int or None
         The class whose scores are used; None for each class in turn (the area) and
@@ -95,7 +95,7 @@ def score_rates(
     spots = np.where(groups >= 0, groups, n_groups)
     parts = [_Classifier(names, c, true, positive, len(columns)) for c in columns]
     units, counts = _units(parts, true, spots, subjects)
-    sums = _Sums(spots, n_groups + 1, units, len(counts), subjects is not None)
+    sums = _Sums(spots, n_groups + 2, units, len(counts), subjects is not None)
     prepared = [
         {
             name: _METRICS[name](part, sums)
@@ -114,7 +114,8 @@ def score_rates(
         weights /= counts[:, None]
         total = sums.draw(sums.rows, weights)
         # Both classifiers get the same rows added.
-        added = rng.standard_gamma(ADDED, (4, n_groups + 1, size)) * sums.alike[:, None]
+        added = rng.standard_gamma(ADDED, (4, n_groups + 1, size))
+        added = np.concatenate([added, added[:, -1:]], 1) * sums.alike[:, None]
         for found in prepared:
             for metric in found.values():
                 metric.draw(weights, total, added)
@@ -201,7 +202,11 @@ def _units(parts, true, spots, subjects):
 
 
 class _Sums:
-    """Sums by group of many draws at once; unknown groups count in the last alone."""
+    """Sums by group of many draws at once.
+
+    Those of unknown group are in the last but one spot, and are replaced there by the
+    total of all others; the last spot is the total of all.
+    """
 
     def __init__(self, spots, n_spots, units, n_units, by_subject):
         self.spots, self.n_spots = spots, n_spots
@@ -211,12 +216,14 @@ class _Sums:
         # How alike the rows of a unit are is not known: they are taken as one.
         self.alike, self.degrees = np.ones(n_spots), np.full(n_spots, np.inf)
         if by_subject:
-            with np.errstate(invalid="ignore"):
-                squares = self.rows.power(2) @ np.ones((n_units, 1))
-                squares[-1] = (self.rows.sum(axis=0) ** 2).sum()
-                self.alike = np.nan_to_num(squares[:, 0] / self.size)
+            squares = self.rows.power(2).sum(axis=1)
             self.degrees = (self.rows > 0).sum(axis=1).astype(float) - 1
-            self.degrees[-1] = n_units - 1
+            for last in (-2, -1):
+                rows = self.rows[:last].sum(axis=0)
+                squares[last] = (rows**2).sum()
+                self.degrees[last] = (rows > 0).sum() - 1
+            with np.errstate(invalid="ignore"):
+                self.alike = np.nan_to_num(squares / self.size)
 
     def matrix(self, values, cells=0, n_cells=1):
         """Prepare the sums of values over groups and cells within them."""
@@ -227,20 +234,23 @@ class _Sums:
         return found
 
     def draw(self, matrix, weights, n_cells=None):
-        """Return sums of shape (n_groups + 1, n_draws), cells in between if any."""
+        """Return sums of shape (n_groups + 2, n_draws), cells in between if any."""
         found = matrix @ weights
         if n_cells is not None:
             found = found.reshape(self.n_spots, n_cells, -1)
-        found[-1] = found.sum(0)
-        return found
+        return _with_totals(found)
 
     def plain(self, values, cells=0, n_cells=1):
         """Return the sums of the rows themselves."""
         size = self.n_spots * n_cells
         found = np.bincount(self.spots * n_cells + cells, values, size)
-        found = found.reshape(self.n_spots, n_cells)
-        found[-1] = found.sum(0)
-        return found
+        return _with_totals(found.reshape(self.n_spots, n_cells))
+
+
+def _with_totals(found):
+    found[-1] = found[:-1].sum(0)
+    found[-2] = found[:-2].sum(0)
+    return found
 
 
 class _Mean:
@@ -377,19 +387,22 @@ def _heavier(z, degrees):
 
 def _exact_area(scores, hits, sums):
     """Return the area of each group from all ranks, ties counting half."""
-    values = []
-    for spots in (sums.spots, np.zeros_like(sums.spots)):
-        rank = pd.Series(scores).groupby(spots).rank().to_numpy()
-        n = int(spots.max()) + 1
-        positives = np.bincount(spots, hits, n)
-        negatives = np.bincount(spots, ~hits, n)
-        wins = np.bincount(spots, rank * hits, n) - positives * (positives + 1) / 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values.append(wins / (positives * negatives))
-    own = np.full(sums.n_spots, np.nan)
-    own[: len(values[0])] = values[0]
-    own[-1] = values[1][0]
-    return own
+    found = _areas(scores, hits, sums.spots, sums.n_spots)
+    known = sums.spots < sums.n_spots - 2
+    one = np.zeros_like(sums.spots)
+    found[-2:] = [
+        _areas(scores[rows], hits[rows], one[rows], 1)[0] for rows in (known, one == 0)
+    ]
+    return found
+
+
+def _areas(scores, hits, spots, n_spots):
+    rank = pd.Series(scores).groupby(spots).rank().to_numpy()
+    positives = np.bincount(spots, hits, n_spots)
+    negatives = np.bincount(spots, ~hits, n_spots)
+    wins = np.bincount(spots, rank * hits, n_spots) - positives * (positives + 1) / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return wins / (positives * negatives)
 
 
 _METRICS = {"roc_auc": _Area, "brier_score": _Brier, "calibration_error": _Calibration}
