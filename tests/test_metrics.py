@@ -534,6 +534,16 @@ def test_group_metrics_of_several_classes():
     np.testing.assert_allclose(table.loc["overall"][:3], recalls, atol=1e-12)
 
 
+def test_group_metrics_keeps_columns_apart():
+    metrics = [lambda y, p: np.mean(y), lambda y, p: np.mean(p)]
+    with pytest.raises(ValueError, match="two columns called '<lambda>'; name them"):
+        group_metrics([1, 0], [1, 1], sensitive_features=["f", "m"], metrics=metrics)
+    twice = group_metrics(
+        [1, 0], [1, 1], sensitive_features=["f", "m"], metrics=["count", "count"]
+    )
+    assert list(twice) == ["count"]
+
+
 def test_group_metrics_unknown_name():
     with pytest.raises(ValueError, match="Did you mean 'selection_rate'"):
         group_metrics(

@@ -58,7 +58,8 @@ def group_metrics(y_true, y_pred, *, sensitive_features, metrics=None, pos_label
     Raises
     ------
     ValueError
-        As `demographic_parity_difference`, and for an unknown metric name.
+        As `demographic_parity_difference`, and for an unknown metric name or two
+        columns of one name.
 
     See Also
     --------
@@ -164,7 +165,12 @@ def _wanted(metrics):
     for entry in metrics:
         if not isinstance(entry, dict):
             entry = {getattr(entry, "__name__", entry): entry}
-        wanted.update(entry)
+        for title, column in entry.items():
+            if wanted.setdefault(title, column) != column:
+                raise ValueError(
+                    f"metrics of group_metrics has two columns called {title!r}; name "
+                    "them with a dict of title to metric."
+                )
     for entry in wanted.values():
         if not callable(entry):
             lookup(entry, COLUMNS, "metric of group_metrics")
