@@ -17,6 +17,9 @@ __all__ = ["GroupPenaltyNet"]
 #: Optimisers that have one kernel for all their work on every device.
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
+#: Parameters of the net that say how its penalty is used.
+OWN = [f"penalty_{name}" for name in ("weight", "warmup", "schedule", "split")]
+
 
 class GroupPenaltyNet(PenalisedLoss, RowsOfNet, EpochsOfNet, NeuralNetClassifier):
     """A skorch net whose loss is ``task + weight * ramp * penalty``.
@@ -176,10 +179,13 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, EpochsOfNet, NeuralNetClassifier
         """Let parameters change on a fitted net that need no new weights."""
         super().initialize_virtual_params()
         self._register_virtual_param(["iterator_train__*", "iterator_valid__*"])
-        self._register_virtual_param(
-            [f"penalty_{n}" for n in ("weight", "warmup", "schedule", "split")]
-        )
+        self._register_virtual_param(OWN)
         self._register_virtual_param(["penalty__*"], _set_penalty_param)
+
+    def _validate_params(self):
+        # To skorch a name that begins as a part does lacks an underscore.
+        self._params_to_validate -= set(OWN)
+        super()._validate_params()
 
     def initialize_module(self):
         """Build the network in the precision that it computes in."""

@@ -6,6 +6,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -15,7 +17,7 @@ from skorch.callbacks import (
     TrainEndCheckpoint,
 )
 from skorch.dataset import ValidSplit
-from skorch.helper import predefined_split
+from skorch.helper import SliceDict, predefined_split
 
 from fairskorch import FairNeuralClassifier
 from fairskorch.batches import GroupedRows
@@ -131,6 +133,20 @@ def test_parameters_change_on_a_fitted_net_and_keep_the_optimiser(coded):
     assert net.module_ is module
     net.partial_fit({"X": X, "groups": groups}, y)
     assert net.history[-1]["penalty_weight"] == 0.2
+
+
+def test_parameters_change_before_the_first_fit(coded):
+    X, y, groups = coded
+    rows = {"X": X, "groups": groups}
+    net = clone(make()).set_params(penalty_weight=0.2, penalty_warmup=1)
+    net.fit(rows, y)
+    assert net.history[-1]["penalty_weight"] == 0.2
+    search = GridSearchCV(
+        make(), {"penalty_weight": [0.0, 1.0]}, cv=2, scoring="accuracy"
+    )
+    assert search.fit(SliceDict(**rows), y).best_params_["penalty_weight"] in (0, 1)
+    with pytest.raises(ValueError, match="did you mean penalty__slope"):
+        make().set_params(penalty_slope=1).fit(rows, y)
 
 
 def test_a_memory_lives_in_the_net(coded):
