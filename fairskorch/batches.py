@@ -38,6 +38,11 @@ class GroupedRows(SkorchDataset):
         Codes of further groupings of the rows, -1 where unknown: they are monitored
         and nothing else.
 
+    Raises
+    ------
+    ValueError
+        For labels in the place of codes, or codes of another number of rows.
+
     Attributes
     ----------
     penalty_rows : GroupedRows or None
@@ -63,8 +68,8 @@ class GroupedRows(SkorchDataset):
         n_rows = len(self.source)
         self.index = torch.arange(n_rows)
         self.is_all = True
-        self.y = _codes(y, n_rows, 0)
-        self.groups = _codes(groups, n_rows, UNKNOWN)
+        self.y = _codes(y, n_rows, 0, "y")
+        self.groups = _codes(groups, n_rows, UNKNOWN, "groups")
         self.weight = _weights(weight)
         self.attributes = _named_codes(attributes, n_rows)
         self.reference = None
@@ -165,8 +170,8 @@ class GroupedRows(SkorchDataset):
         rows : GroupedRows
         """
         rows = copy.copy(self)
-        rows.y = _codes(y, len(rows), 0)
-        rows.groups = _codes(groups, len(rows), UNKNOWN)
+        rows.y = _codes(y, len(rows), 0, "y")
+        rows.groups = _codes(groups, len(rows), UNKNOWN, "groups")
         rows.weight = _weights(weight)
         rows.attributes = _named_codes(attributes, len(rows))
         return rows
@@ -389,15 +394,30 @@ class Batches:
         return numbers
 
 
-def _codes(values, n_rows, missing):
+def _codes(values, n_rows, missing, name):
     if values is None:
         return torch.full((n_rows,), missing, dtype=torch.long)
-    return _copied(values, torch.long)
+    if not isinstance(values, torch.Tensor):
+        values = np.asarray(values)
+        if values.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{name} of GroupedRows must hold codes from 0 on; got {values.dtype}. "
+                "fairskorch.groups.GroupEncoder turns labels into codes."
+            )
+    codes = _copied(values, torch.long)
+    if codes.shape != (n_rows,):
+        raise ValueError(
+            f"{name} of GroupedRows must hold a code for each of {n_rows} rows; got "
+            f"the shape {tuple(codes.shape)}."
+        )
+    return codes
 
 
 def _named_codes(attributes, n_rows):
     given = attributes or {}
-    return {str(k): _codes(codes, n_rows, UNKNOWN) for k, codes in given.items()}
+    return {
+        str(k): _codes(codes, n_rows, UNKNOWN, str(k)) for k, codes in given.items()
+    }
 
 
 def _weights(values):

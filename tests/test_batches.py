@@ -121,3 +121,18 @@ def test_shift_moves_by_at_most_a_tenth_and_repeats_edges(device):
     assert found.min() >= 0
     assert found.max() <= 1919
     assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) > 10
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"groups": [0, 1, 1, 0]}, r"groups of .* each of 3 rows; got the shape \(4,"),
+        ({"groups": [[0], [1], [1]]}, r"each of 3 rows; got the shape \(3, 1\)"),
+        ({"y": [0, 1]}, r"y of .* each of 3 rows; got the shape \(2,\)"),
+        ({"attributes": {"sex": [0]}}, "sex of GroupedRows must hold a code for each"),
+        ({"groups": ["f", "m", "f"]}, "codes from 0 on; got <U1.*GroupEncoder"),
+    ],
+)
+def test_codes_of_other_rows_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        GroupedRows(np.zeros((3, 2)), **given)
