@@ -43,10 +43,24 @@ class RowsOfNet:
         """Split off held-out rows as skorch does, and rows for the penalty alone."""
         parts = super().get_split_datasets(X, y, **fit_params)
         train, valid = map(_as_rows, parts)
+        self._check_groups(train)
+        self._check_groups(valid)
         if self.penalty_split is not None:
             train, others = map(_as_rows, self.penalty_split(train, train.y.numpy()))
             train = train.paired(others)
         return train, valid
+
+    def _check_groups(self, rows):
+        n_groups = getattr(self.penalty_, "n_groups", None)
+        if not isinstance(rows, GroupedRows) or n_groups is None or not len(rows):
+            return
+        low, high = (int(x) for x in rows.groups.aminmax())
+        if low < -1 or high >= n_groups:
+            raise ValueError(
+                f"groups of {type(self).__name__} must hold codes from -1 to "
+                f"{n_groups - 1}, as penalty__n_groups={n_groups} says; got codes from "
+                f"{low} to {high}."
+            )
 
     def get_iterator(self, dataset, training=False):
         """Cut rows into batches."""

@@ -452,6 +452,13 @@ def test_a_net_splits_its_rows_as_skorch_does(coded):
     assert "valid_equalized_odds_difference" in net.history[-1]
 
 
+@pytest.mark.parametrize("shift", [1, -2])
+def test_a_net_refuses_groups_that_its_penalty_does_not_know(shift, coded):
+    X, y, groups = coded
+    with pytest.raises(ValueError, match=r"codes from -1 to 1, as penalty__n_groups=2"):
+        make().fit({"X": X, "groups": groups + shift}, y)
+
+
 def test_a_net_refuses_rows_whose_classes_it_cannot_know(coded):
     X, y, _ = coded
     data = torch.utils.data.TensorDataset(torch.as_tensor(X), torch.as_tensor(y))
