@@ -1,6 +1,7 @@
 """Checks of what a user hands to this package, made before any work is done."""
 
 from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 
 from fairskorch._names import did_you_mean
@@ -42,7 +43,7 @@ def check_choice(value, choices, name, owner):
 
 def as_names(value, name, owner):
     """Return one name or several as a list of distinct names."""
-    names = [value] if isinstance(value, str) else list(value)
+    names = [value] if isinstance(value, str) else list(value or ())
     if not names or len(set(names)) < len(names):
         raise ValueError(
             f"The {name!r} parameter of {owner} must be a name or a list of distinct "
@@ -53,6 +54,11 @@ def as_names(value, name, owner):
 
 def check_folder(root, owner, layout):
     """Return `root` as a Path to an existing folder, or say what belongs there."""
+    if not isinstance(root, str | PathLike):
+        raise TypeError(
+            f"The 'root' parameter of {owner} must be the path of a folder. "
+            f"Got {root!r} instead. {layout}"
+        )
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(

@@ -76,7 +76,14 @@ def test_every_reader_lists_what_can_be_chosen(reader, name, value):
         load(root, **{name: value})
 
 
-@pytest.mark.parametrize("sensitive", [[], ["a", "a"]])
+@pytest.mark.parametrize("root", [None, 3])
+def test_every_reader_wants_a_path(reader, root):
+    load, _ = reader
+    with pytest.raises(TypeError, match=f"'root' parameter of {load.__name__} must be"):
+        load(root)
+
+
+@pytest.mark.parametrize("sensitive", [[], ["a", "a"], None])
 def test_every_reader_wants_distinct_names(reader, sensitive):
     load, root = reader
     with pytest.raises(ValueError, match="'sensitive' parameter .* distinct names"):
