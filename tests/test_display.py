@@ -323,6 +323,19 @@ def test_one_metric_by_its_name_and_rows_in_lists(rows):
     assert len(display.gaps) == 2
 
 
+def test_a_gap_by_one_attribute_has_a_parity_too(rows):
+    X, y, groups = rows
+    clf = FairNeuralClassifier(
+        max_epochs=2,
+        random_state=0,
+        monitor_metrics=[EO],
+        monitor_attributes=["sex"],
+    ).fit(X, y, pd.DataFrame({"sex": groups, "old": X[:, 0] > 0}))
+    display = FairnessHistoryDisplay.from_estimator(clf, f"{EO}_by_sex")
+    assert display.ax_.get_ylabel().endswith("(0 = parity)")
+    assert display.ax_.get_ylim()[0] <= 0
+
+
 def test_histories_of_different_lengths(rows):
     X, y, groups = rows
     fits = [

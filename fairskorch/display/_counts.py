@@ -47,6 +47,8 @@ def interval(name, counts, confidence_level):
 
 def parity_of(name):
     """Return the value of a metric at parity, None where it has none."""
+    # A history has the columns behind the metric: "…_difference_by_sex".
+    name = name.partition("_by_")[0]
     return METRICS[name].parity if name in METRICS else None
 
 
