@@ -31,7 +31,7 @@ ARROWS = {
     "intervals": {"torch", "numpy", "pandas", "scipy", "metrics"},
     "audit": {
         *("torch", "numpy", "pandas", "scipy", "fairlearn", "matplotlib", "sklearn"),
-        *("_marks", "groups", "intervals", "metrics", "rates"),
+        *("_marks", "display", "groups", "intervals", "metrics", "rates"),
     },
     "_candidates": {"numpy", "pandas", "_names", "metrics"},
     "_rules": {"numpy", "_candidates", "exceptions"},

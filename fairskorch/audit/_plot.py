@@ -3,6 +3,7 @@
 import numpy as np
 
 from fairskorch.audit._tables import ALL_ROWS
+from fairskorch.display._style import literal
 
 
 def draw(report, ax=None):
@@ -32,15 +33,14 @@ def draw(report, ax=None):
             markerfacecolor="white" if key == "train" else grey,
             markersize=5,
             capsize=2.5,
-            label=key.replace("$", r"\$"),
+            label=literal(key),
         )
     words = []
     for label in table.index:
         name, by = (label, ALL_ROWS) if isinstance(label, str) else label
         end = "" if by == ALL_ROWS else f"\nby {by}"
         text = name.replace("_", " ").replace("roc auc", "ROC AUC") + end
-        # A dollar begins no formula.
-        words.append(text.replace("$", r"\$"))
+        words.append(literal(text))
     for place in places[:-1]:
         ax.axhline(place - 0.5, color="0.92", linewidth=0.8, zorder=0)
     ax.set_yticks(places, words)
