@@ -19,6 +19,7 @@ from fairskorch._probabilities import (
     prior_shift,
 )
 from fairskorch.exceptions import ConstantPredictionWarning
+from fairskorch.modules import uncompiled
 from fairskorch.monitor import cell_sample
 from fairskorch.rates import widest
 
@@ -117,10 +118,13 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
 
     def _logits(self, rows):
         """Yield logits, batch by batch, on the device and as wide as it has them."""
+        yield from map(self._corrected, self.net_.forward_iter(rows))
+
+    def _corrected(self, logits):
+        """Return logits as wide as the device has them, their prior corrected."""
+        logits = logits.to(widest(logits.device))
         shift = self._prior_shift
-        for logits in self.net_.forward_iter(rows):
-            logits = logits.to(widest(logits.device))
-            yield logits if shift is None else logits + shift.to(logits)
+        return logits if shift is None else logits + shift.to(logits)
 
     @contextlib.contextmanager
     def _unchanged_on_error(self):
@@ -219,15 +223,17 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
 
     def _warn_if_constant(self, train, valid):
         """Warn when one class is predicted for all rows that are looked at."""
-        size = max(CHECKED_ROWS, 0 if valid is None else len(valid))
-        if len(train) > size:
-            train = train.subset(cell_sample(train.y, train.groups, size))
-        predicted = set()
-        for part in filter(None, (valid, train)):
-            for logits in self._logits(part):
-                predicted.update(logits.argmax(dim=1).unique().tolist())
-            if len(predicted) > 1:
-                return
+        net, predicted = self.net_, set()
+        # To compile for a few rows would take far longer than they do.
+        module = uncompiled(net.module_)
+        net._set_training(False)
+        with torch.no_grad():
+            for part in _looked_at(train, valid):
+                for fields, _ in net.get_iterator(part):
+                    logits = self._corrected(net.infer_with(module, fields))
+                    predicted.update(logits.argmax(dim=1).unique().tolist())
+                    if len(predicted) > 1:
+                        return
         warnings.warn(
             f"{self._owner} predicts one class for every row that was looked at, so "
             "its gaps are 0 for no merit. Try a smaller penalty_weight, "
@@ -235,6 +241,16 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
             ConstantPredictionWarning,
             stacklevel=4,
         )
+
+
+def _looked_at(train, valid):
+    """Yield rows whose predictions may all be of one class; mostly the first tell."""
+    if valid is not None:
+        yield valid
+    size = max(CHECKED_ROWS, 0 if valid is None else len(valid))
+    if len(train) > size:
+        train = train.subset(cell_sample(train.y, train.groups, size))
+    yield train
 
 
 def _marks_of_all(rows):

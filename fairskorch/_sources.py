@@ -6,6 +6,7 @@ import mmap
 import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,10 @@ logger = logging.getLogger(__name__)
 STAGED_SHARE = 0.4
 
 #: Bytes that go to the device at a time when all of the data goes there.
-PIECE = 64 * 2**20
+PIECE = 4 * 2**20
+
+#: Threads that copy such pieces into pinned memory: one alone is what takes longest.
+COPIERS = 4
 
 #: Batches that are read ahead while the device is busy.
 AHEAD = 3
@@ -132,14 +136,8 @@ class Streamed:
                 yield self._read(places, pinned=False).to(self.device)
             return
         stream = torch.cuda.Stream(self.device)
-        with ThreadPoolExecutor(1) as thread:
-            coming = deque()
-            for places in parts:
-                coming.append(thread.submit(self._send, places, stream))
-                if len(coming) > AHEAD:
-                    yield _received(coming.popleft())
-            while coming:
-                yield _received(coming.popleft())
+        send = partial(self._send, stream=stream)
+        yield from map(_received, _ahead(send, parts, n_threads=1, n_ahead=AHEAD))
 
     def read(self, places):
         """Return the rows at these places, on the device."""
@@ -295,18 +293,38 @@ def _stage(data, layout, pages, device, channels_last):
         shape = [*shape[1:], shape[0]]
     staged = torch.empty((n, *shape), dtype=data.dtype, device=device)
     step = max(1, PIECE * n // max(data.nbytes, 1))
-    for start in range(0, n, step):
-        stretch = slice(start, start + step)
-        piece = data[stretch]
-        moved = piece.to(device)
+    stretches = [slice(start, start + step) for start in range(0, n, step)]
+    pieces = (data[stretch] for stretch in stretches)
+    pinned = data.is_cpu and device.type == "cuda" and len(stretches) > 1
+    if pinned:
+        pieces = _ahead(_pinned, pieces, n_threads=COPIERS, n_ahead=COPIERS + AHEAD)
+    for stretch, piece in zip(stretches, pieces, strict=True):
+        moved = piece.to(device, non_blocking=pinned)
         staged[stretch] = moved.permute(0, 2, 3, 1) if turn else moved
         if pages is not None:
             pages.note(piece, stretch)
     return Resident(staged, "last" if turn else layout)
 
 
+def _ahead(function, items, n_threads, n_ahead):
+    """Yield what a function returns for each item, while threads do the next ones."""
+    with ThreadPoolExecutor(n_threads) as threads:
+        coming = deque()
+        for item in items:
+            coming.append(threads.submit(function, item))
+            if len(coming) > n_ahead:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def _pinned(piece):
+    """Copy into memory that the device reads while the host goes on."""
+    return torch.empty(piece.shape, dtype=piece.dtype, pin_memory=True).copy_(piece)
+
+
 def _received(sent):
-    rows, event = sent.result()
+    rows, event = sent
     current = torch.cuda.current_stream(rows.device)
     current.wait_event(event)
     # The memory belongs to the stream that sent it.

@@ -197,6 +197,15 @@ class GroupPenaltyNet(PenalisedLoss, RowsOfNet, EpochsOfNet, NeuralNetClassifier
         self._average = None
         return self
 
+    def torch_compile(self, module, name):
+        """Compile the network where that is asked for, and leave the criterion.
+
+        A criterion is a few kernels, whose derivative is mostly written out.
+        """
+        if name == "criterion":
+            return module
+        return super().torch_compile(module, name)
+
     def get_params_for_optimizer(self, prefix, named_parameters):
         """Choose the fastest implementation that an optimiser has."""
         args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)

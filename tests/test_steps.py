@@ -14,6 +14,7 @@ from skorch.callbacks import Callback, GradientNormClipping
 from torch.utils.data import Dataset
 
 from fairskorch import FairNeuralClassifier, _sources
+from fairskorch.batches import Batches, GroupedRows
 from fairskorch.modules import MLP, SmallResNet
 
 gpu = pytest.mark.gpu
@@ -285,6 +286,24 @@ def test_rows_train_alike_wherever_they_lie(
     assert distance(fit((mapped, y, groups), capture=capture), expected) == 0
 
 
+@gpu
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_many_rows_reach_the_device_as_they_are(channels_last, rng, tmp_path):
+    # So many that threads take turns to send them.
+    X = rng.integers(0, 256, (3000, 3, 64, 64)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    turned = torch.from_numpy(X).to(memory_format=torch.channels_last)
+    wanted = torch.from_numpy(X).float()
+    some = torch.from_numpy(rng.permutation(3000))
+    for given in (X, mapped, turned, wanted.bfloat16(), wanted.cuda()):
+        rows = GroupedRows(given)
+        batches = Batches(rows, 1000, device="cuda", channels_last=channels_last)
+        found = batches.batch(some)[0]["X"].cpu()
+        scale = 255 if rows.source.data.dtype in (np.uint8, torch.uint8) else 1
+        torch.testing.assert_close(scale * found, wanted[some], rtol=1e-6, atol=0)
+
+
 def _starved_fit():
     """Fit rows for which this process has no room; return what was logged."""
     messages = []
@@ -396,3 +415,23 @@ def test_a_compiled_module_trains_pickles_and_goes_on(table):
         copied.predict_proba(table[0]), clf.predict_proba(table[0])
     )
     assert clf.fit(*table).n_iter_ == 4
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+def test_a_compiled_module_is_compiled_for_training_alone_where_nothing_else_runs(
+    table,
+):
+    with_gradient = []
+
+    def backend(graph, inputs):
+        with_gradient.append(torch.is_grad_enabled())
+        return graph
+
+    settings = {"max_epochs": 1, "random_state": 0, "device": "cpu"}
+    clf = FairNeuralClassifier(
+        compile=True, compile__backend=backend, monitor=None, **settings
+    ).fit(*table)
+    assert with_gradient
+    assert all(with_gradient)
+    clf.predict(table[0])
+    assert not all(with_gradient)
