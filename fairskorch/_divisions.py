@@ -4,6 +4,8 @@ from numbers import Real
 
 import numpy as np
 
+from fairskorch._cells import order_of_cells
+
 
 def split_rows(
     owner, fraction, rows, y, rng, name="validation_fraction", subjects=None
@@ -57,7 +59,7 @@ def split_rows(
 def _held(cell, fraction, rng):
     """Choose a share of every cell; the first of each stays."""
     order = rng.permutation(len(cell))
-    order = order[np.argsort(cell[order], kind="stable")]
+    order = order[order_of_cells(cell[order])]
     # A place counts the rows held out so far; where it passes a whole number a row is
     # taken. Cells follow each other, so small ones share what they are too small for.
     place = (np.arange(len(cell)) + rng.uniform()) * fraction

@@ -26,6 +26,9 @@ from fairskorch.rates import widest
 #: Training rows that a constant prediction is looked for in.
 CHECKED_ROWS = 2000
 
+#: Rows that are read before all others, as they mostly tell.
+FIRST_ROWS = 256
+
 
 class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
     """Base of the estimators that train a net.
@@ -244,9 +247,9 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
 
 
 def _looked_at(train, valid):
-    """Yield rows whose predictions may all be of one class; mostly the first tell."""
+    """Yield rows whose predictions may all be of one class; mostly a few tell."""
     if valid is not None:
-        yield valid
+        yield from (valid.subset(slice(FIRST_ROWS)), valid)
     size = max(CHECKED_ROWS, 0 if valid is None else len(valid))
     if len(train) > size:
         train = train.subset(cell_sample(train.y, train.groups, size))

@@ -1,5 +1,6 @@
 """From what users hand to ``fit`` to rows with class and group codes."""
 
+import math
 import warnings
 
 import numpy as np
@@ -198,8 +199,9 @@ def learn_groups(owner, frame, penalty, name="penalty"):
 def count_rows(encoder, group_codes, classes, codes):
     """Count rows by group and class, as a DataFrame."""
     known = group_codes >= 0
-    table = np.zeros((len(encoder.labels_), len(classes)), dtype=np.int64)
-    np.add.at(table, (group_codes[known], codes[known]), 1)
+    shape = len(encoder.labels_), len(classes)
+    cell = group_codes[known] * shape[1] + codes[known]
+    table = np.bincount(cell, minlength=math.prod(shape)).reshape(shape)
     return pd.DataFrame(table, index=encoder.index(), columns=classes.tolist())
 
 

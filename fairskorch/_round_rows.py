@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from fairskorch._cells import order_of_cells
+
 #: Rows that a round reads: a share of the training rows, and no fewer than these.
 READ_SHARE, READ_LEAST = 0.125, 2048
 
@@ -59,7 +61,7 @@ def rows_of_round(limit, n_train, seen, n_groups, n_classes, first=None):
     if first is not None:
         read[first] = True
     order = torch.cat([order[read[order]], order[~read[order]]])
-    order = order[torch.argsort(cell[order], stable=True)]
+    order = order[order_of_cells(cell[order])]
     place = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[cell[order]]
     part = seen.subset(order[place < _cap(sizes.numpy(), limit)].sort().values)
     kept = cell_counts(part, n_groups, n_classes)

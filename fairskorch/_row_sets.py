@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils import compute_class_weight
 
+from fairskorch._cells import order_of_cells
+
 
 class RowSet(NamedTuple):
     """Rows that some heads are trained on.
@@ -69,7 +71,7 @@ def balanced_set(rows, numbers, balance, class_weight, classes, n_groups, rng):
 def _equal_draw(cell, counts, rng):
     """Draw as many rows of every cell as the smallest has, without replacement."""
     order = rng.permutation(len(cell))
-    order = order[np.argsort(cell[order], kind="stable")]
+    order = order[order_of_cells(cell[order])]
     place = np.arange(len(cell)) - np.repeat(np.cumsum(counts) - counts, counts)
     return order[place < counts.min()]
 

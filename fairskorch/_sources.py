@@ -297,7 +297,7 @@ def _stage(data, layout, pages, device, channels_last):
     pieces = (data[stretch] for stretch in stretches)
     pinned = data.is_cpu and device.type == "cuda" and len(stretches) > 1
     if pinned:
-        pieces = _ahead(_pinned, pieces, n_threads=COPIERS, n_ahead=COPIERS + AHEAD)
+        pieces = _ahead(_pinned, pieces, n_threads=COPIERS, n_ahead=COPIERS)
     for stretch, piece in zip(stretches, pieces, strict=True):
         moved = piece.to(device, non_blocking=pinned)
         staged[stretch] = moved.permute(0, 2, 3, 1) if turn else moved

@@ -388,7 +388,10 @@ class Batches:
         else:
             order, sizes = self._order()
             numbers = torch.stack([order, self.rows.index[order]])
-            numbers = numbers.to(self.device).split(sizes, dim=1)
+            if self.device.type == "cuda":
+                # Else the host would wait for the epoch that it draws this one in.
+                numbers = numbers.pin_memory()
+            numbers = numbers.to(self.device, non_blocking=True).split(sizes, dim=1)
         if self.sampler is None:
             self.sequence = numbers
         return numbers

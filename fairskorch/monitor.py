@@ -7,6 +7,7 @@ concerned and read from the device once an epoch.
 import torch
 from skorch.callbacks import Callback
 
+from fairskorch._cells import order_of_cells
 from fairskorch.metrics import from_counts
 from fairskorch.rates import cell_statistics, confusion_statistics, widest
 
@@ -140,7 +141,7 @@ def cell_sample(target, groups, size):
     cell = (groups + 1) * (target.max() + 1) + target
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
     mixed = torch.randperm(len(cell), generator=generator)
-    rows = mixed[torch.argsort(cell[mixed], stable=True)]
+    rows = mixed[order_of_cells(cell[mixed])]
     # Evenly spaced places in rows sorted by cell take the same share of each.
     places = ((torch.arange(size) + 0.5) * (len(rows) / size)).long()
     return rows[places].sort().values
@@ -227,11 +228,17 @@ def evaluate(net, parts, metrics=()):
         metric that belongs to the penalty and the further ones, nan where these rows
         cannot tell it.
     """
-    penalty, n_parts = net.penalty_, len(parts.sizes)
     net._set_training(False)
     logits = parts.outputs(net)
     # Rows count alike here, whatever weight they had in training.
     loss = net.criterion_(logits, parts.target)
+    return _measured(net, parts, logits, loss, metrics)
+
+
+# Small operations, of which autograd need not know; the device waits for them.
+@torch.inference_mode()
+def _measured(net, parts, logits, loss, metrics):
+    penalty, n_parts = net.penalty_, len(parts.sizes)
     values = [_part_means(net, parts, logits, loss)]
     if penalty is not None:
         values.append(_penalties(penalty, parts, logits, loss if loss.ndim else None))

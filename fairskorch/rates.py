@@ -347,7 +347,8 @@ def gap_slopes(
     else:
         value = best.sum(0).relu_().sum((-2, -1))
         shares = ends.softmax(-2).flatten(-2)
-    slopes = shares.diff(dim=0).view(rates.shape)
+    down, up = shares.unbind()
+    slopes = (up - down).view(rates.shape)
     if reduction == "mean":
         value, slopes = value / n_rates, slopes / n_rates
     return value / SHARP, slopes

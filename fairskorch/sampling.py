@@ -10,6 +10,8 @@ import math
 import torch
 from torch.nn.functional import pad
 
+from fairskorch._cells import numbered_strata, order_of_cells
+
 __all__ = ["EpochSampler", "SAMPLERS"]
 
 #: From so many batches on, filling them all adds less than a seventh to an epoch.
@@ -79,11 +81,9 @@ class EpochSampler:
         strata = target
         if sampler != "balanced_classes":
             strata = (groups + 1) * (int(target.max()) + 1) + target
-        _, stratum, self.counts = torch.unique(
-            strata, return_inverse=True, return_counts=True
-        )
+        stratum, self.counts = numbered_strata(strata)
         self.n_strata = len(self.counts)
-        self.rows = torch.argsort(stratum, stable=True)
+        self.rows = order_of_cells(stratum)
         self.starts = self.counts.cumsum(0) - self.counts
         if sampler == "stratified" and len(self.counts) <= short:
             self.draws = _stratified_draws(self.counts, n_rows, n_batches)
@@ -144,7 +144,7 @@ class EpochSampler:
         free = torch.as_tensor(self.sizes) - int(dealt.sum()) // n_batches
         slots = torch.repeat_interleave(free)
         batch[~dealt] = slots[torch.randperm(len(slots), generator=generator)]
-        return rows[torch.argsort(batch, stable=True)]
+        return rows[order_of_cells(batch)]
 
 
 def _stratified_draws(counts, n_rows, n_batches):

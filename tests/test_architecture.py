@@ -19,7 +19,8 @@ ARROWS = {
     "groups": {"numpy", "pandas"},
     "rates": {"torch"},
     "penalties": {"torch", "rates"},
-    "sampling": {"torch"},
+    "_cells": {"torch", "numpy"},
+    "sampling": {"torch", "_cells"},
     "augment": {"torch"},
     "modules": {"torch"},
     "_sources": {"torch", "numpy"},
@@ -40,7 +41,7 @@ ARROWS = {
         *("numpy", "pandas", "sklearn", "matplotlib"),
         *("_candidates", "intervals", "metrics"),
     },
-    "monitor": {"torch", "skorch", "metrics", "rates"},
+    "monitor": {"torch", "skorch", "_cells", "metrics", "rates"},
     "_progress": {"skorch", "tqdm"},
     "stopping": {"numpy", "pandas", "skorch", "_candidates", "_names", "exceptions"},
     "_steps": {"torch", "modules", "rates"},
@@ -61,7 +62,7 @@ ARROWS = {
     "_preparation": {
         *("numpy", "pandas", "sklearn", "exceptions", "groups", "_validation"),
     },
-    "_divisions": {"numpy"},
+    "_divisions": {"numpy", "_cells"},
     "_settings": {
         *("torch", "numpy", "sklearn", "_names", "_validation", "penalties"),
         "schedules",
@@ -87,7 +88,7 @@ ARROWS = {
         *("torch", "_balls", "_cross_entropy", "_mixtures", "_penalised_loss"),
         *("_shared_pass", "batches", "monitor", "nets"),
     },
-    "_round_rows": {"torch", "numpy"},
+    "_round_rows": {"torch", "numpy", "_cells"},
     "_deployment": {"torch", "numpy", "pandas", "_mixtures", "constraints"},
     "_certificate": {"torch"},
     "_bounded": {
@@ -116,7 +117,7 @@ ARROWS = {
     "_neural": {
         *("torch", "numpy", "sklearn", "_building", "_estimator_rows", "_marks"),
         *("_params", "_parts", "_probabilities", "_settings", "exceptions"),
-        *("monitor", "rates"),
+        *("modules", "monitor", "rates"),
     },
     "classifier": {
         *("torch", "numpy", "sklearn", "_neural", "_preparation", "_settings"),
@@ -131,7 +132,7 @@ ARROWS = {
     "_heads": {
         *("torch", "numpy", "_objective", "exceptions", "metrics", "penalties"),
     },
-    "_row_sets": {"numpy", "sklearn"},
+    "_row_sets": {"numpy", "sklearn", "_cells"},
     "_fine_tuning_rows": {
         *("torch", "numpy", "sklearn", "_divisions", "_features", "_preparation"),
         "_row_sets",

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "bench_penalty": ["mlp, batch 256, 2 groups, cpu", "mlp, batch 256, 8 groups, cpu"],
     "bench_penalty_path": ["MLP 64-64, 4 weights, 5 folds, 1500 rows, 2 epochs"],
     "bench_predict": ["MLP 64-64, 2000 rows, cpu", "CNN 28 px, 2000 rows, cpu"],
+    "profile_epoch": ["MLP 64-64, batch 512", "CNN 28 px, batch 128"],
     "bench_report": ["MetricFrame, 4 metrics", "the report with 4 metrics of scores"],
 }
 

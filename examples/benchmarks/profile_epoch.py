@@ -3,10 +3,11 @@
     python profile_epoch.py
     python profile_epoch.py --only resnet18 --steps 1008
 
-Parts are timed from outside, by clocks around the methods that do them, and none counts
-in another. On a CPU the parts of a step are among them. On CUDA a step is replayed, so
-its parts are told apart by the names of kernels: those of one epoch of training, next to
-the same epoch of the captured loop of `bench_fit_cuda`, and those of one monitoring.
+Parts are timed from outside, by clocks around the methods that do them, and none
+counts in another. On a CPU the parts of a step are among them. On CUDA a step is
+replayed, so its parts are told apart by the names of kernels: those of one epoch of
+training, those of one monitoring, and those of the same epoch of the captured loop of
+`bench_fit_cuda`.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from unittest.mock import patch
 
 import bench_fit_cpu as on_cpu
@@ -50,7 +52,7 @@ HIDDEN = ("cut batches", "forward", "backward", "penalty", "loss", "optimiser")
 #: Kernels by their names; the first that fits.
 KERNELS = {
     "compiled": r"triton_",
-    "convolution and matrix": r"conv|gemm|xmma|cutlass|wgrad|dgrad|fprop|nhwc|nchw|cudnn",
+    "convolution and matrix": r"conv|gemm|xmma|cutlass|wgrad|dgrad|nhwc|nchw|cudnn",
     "batch norm": r"batch_norm|bn_",
     "optimiser": r"multi_tensor|[aA]dam",
     "rows": r"gather|[iI]ndexSelect|index_elementwise|Memcpy",
@@ -113,9 +115,9 @@ def kernels_by_kind(run, owner, name):
         if calls[name] != EPOCH:
             return method(*args, **kwargs)
         activities = [torch.profiler.ProfilerActivity.CUDA]
-        torch.cuda.synchronize()
-        start = time.perf_counter()
         with torch.profiler.profile(activities=activities) as profile:
+            torch.cuda.synchronize()
+            start = time.perf_counter()
             result = method(*args, **kwargs)
             torch.cuda.synchronize()
             kept["wall"] = time.perf_counter() - start
@@ -148,7 +150,7 @@ def cpu_cases(args):
 
 
 def cuda_cases(args):
-    for name in args.only:
+    for name in filter(on_cuda.SETTINGS.__contains__, args.only):
         for module, batch, compiled, *_ in on_cuda.SETTINGS[name]:
             yield on_cuda.Case(
                 name, module, batch, compiled, args.steps, args.per_epoch
@@ -166,7 +168,6 @@ def line(what, seconds, unit, factor=1.0):
 
 
 def fits(args):
-    torch.set_num_threads(1)
     for name, fit in cpu_cases(args):
         fit()
         yield line(name, seconds_by_part(fit), "ms", 1e3)
@@ -174,6 +175,7 @@ def fits(args):
 
 def replayed(case):
     fit = partial(case.fit, "fit")
+    fit()  # or the loading of libraries and kernels would count
     seconds = seconds_by_part(fit)
     training = sum(seconds.pop(part) for part in HIDDEN)
     seconds["rest of training"] += training
@@ -196,15 +198,14 @@ def main():
     parser.add_argument("--steps", type=int, default=1008, help="of a fit on CUDA")
     parser.add_argument("--per-epoch", type=int, default=126, help="steps an epoch")
     args = parse(parser)
+    if args.quick:
+        args.steps, args.per_epoch = 54, 18
     args.only = args.only or ["cpu", *(names if torch.cuda.is_available() else [])]
+    torch.set_num_threads(1)
     print(machine())
-    if "cpu" in args.only:
-        args.only.remove("cpu")
-        report("Milliseconds of a whole fit on a CPU, by part", fits(args), args)
-    if args.only:
-        rows = (row for case in cuda_cases(args) for row in replayed(case))
-        title = "Milliseconds on CUDA: of a fit by part, of an epoch by kernel"
-        report(title, rows, args)
+    rows = fits(args) if "cpu" in args.only else ()
+    rows = chain(rows, chain.from_iterable(map(replayed, cuda_cases(args))))
+    report("Milliseconds of a fit by part; on CUDA of an epoch by kernel", rows, args)
 
 
 if __name__ == "__main__":

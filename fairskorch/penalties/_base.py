@@ -304,14 +304,18 @@ class GroupPenalty(nn.Module):
         tensor(0.1804)
         """
         logits = as_columns(logits)
+        given = logits, target, groups, weight, memory
         if self.knows_row_effect:
-            value, slopes = self.derivative(logits, target, groups, weight, memory)
+            with torch.no_grad():
+                value, slopes = self._by_logits(*given)
             return _Linear.apply(logits, slopes, value)
         values = raise_half(self.row_values(logits, target, loss))
-        value, slopes = self._by_values(values, logits, target, groups, weight, memory)
+        with torch.no_grad():
+            value, slopes = self._by_values(values, *given)
         return _Linear.apply(values, slopes, value)
 
-    @torch.no_grad()
+    # A quarter faster than no_grad: small operations are mostly autograd's records.
+    @torch.inference_mode()
     def derivative(
         self,
         logits: Tensor,
@@ -328,12 +332,22 @@ class GroupPenalty(nn.Module):
         -------
         penalty : scalar Tensor
         slopes : Tensor of shape (n_samples, n_classes)
+            Both are inference tensors, which autograd keeps nothing of.
         """
+        return self._by_logits(logits, target, groups, weight, memory)
+
+    def _by_logits(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        groups: Tensor,
+        weight: Tensor | None,
+        memory: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         values = raise_half(self.row_values(logits, target))
         value, slopes = self._by_values(values, logits, target, groups, weight, memory)
         return value, self.row_effect(slopes, values)
 
-    @torch.no_grad()
     def _by_values(
         self,
         values: Tensor,
@@ -411,8 +425,10 @@ class GroupPenalty(nn.Module):
         penalty : Tensor of shape (...)
         effect : Tensor of shape (..., n_groups, n_classes, n_values)
         """
-        with torch.enable_grad():
-            statistic = statistic.detach().requires_grad_()
+        # Sums of an inference mode would have no gradient.
+        with torch.inference_mode(False), torch.enable_grad():
+            statistic = statistic.clone().detach().requires_grad_()
+            running = None if running is None else running.clone().detach()
             value = self.evaluate(statistic, running)
             (effect,) = torch.autograd.grad(value.sum(), statistic)
         return value.detach(), effect[..., 1:]

@@ -15,6 +15,8 @@ from fairskorch.rates import (
     true_positive_rates,
 )
 
+_SIGMOID_BACK = torch.ops.aten.sigmoid_backward.default
+
 DENOMINATORS = ("conditional", "joint")
 RUNNING = ("scores", "predictions")
 
@@ -79,7 +81,7 @@ class RatePenalty(GroupPenalty):
 
     def row_effect(self, slopes: Tensor, values: Tensor) -> Tensor:
         """Differentiate the scores of two classes in closed form."""
-        inner = torch.ops.aten.sigmoid_backward(slopes, values)
+        inner = _SIGMOID_BACK(slopes, values)
         return inner * self._contrast(inner)
 
     def head_values(self, logits: Tensor, target: Tensor, loss: Tensor) -> Tensor:
