@@ -1,6 +1,5 @@
 """From what users hand to ``fit`` to rows with class and group codes."""
 
-import math
 import warnings
 
 import numpy as np
@@ -198,10 +197,11 @@ def learn_groups(owner, frame, penalty, name="penalty"):
 
 def count_rows(encoder, group_codes, classes, codes):
     """Count rows by group and class, as a DataFrame."""
-    known = group_codes >= 0
-    shape = len(encoder.labels_), len(classes)
-    cell = group_codes[known] * shape[1] + codes[known]
-    table = np.bincount(cell, minlength=math.prod(shape)).reshape(shape)
+    n_classes = len(classes)
+    # Rows of unknown group come first, and are left out.
+    cell = (group_codes + 1) * n_classes + codes
+    n_cells = (1 + len(encoder.labels_)) * n_classes
+    table = np.bincount(cell, minlength=n_cells).reshape(-1, n_classes)[1:]
     return pd.DataFrame(table, index=encoder.index(), columns=classes.tolist())
 
 

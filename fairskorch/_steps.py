@@ -249,7 +249,8 @@ def _fixed(net):
     whole = (net.module_, net.criterion_, net.penalty_)
     modules = [module for module in whole if isinstance(module, Module)]
     parts = [part for module in modules for part in module.modules()]
-    tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+    held = (d for part in parts for d in (part._parameters, part._buffers))
+    tensors = [t for tensors in held for t in tensors.values() if t is not None]
     numbers = (net.penalty_memory_, net.penalty_multiplier_, net._ramped_weight)
     numbers = (*numbers, net._one)
     tensors += [tensor for tensor in numbers if tensor is not None]

@@ -242,6 +242,8 @@ def _measured(net, parts, logits, loss, metrics):
     values = [_part_means(net, parts, logits, loss)]
     if penalty is not None:
         values.append(_penalties(penalty, parts, logits, loss if loss.ndim else None))
+    # Before the counts, which the host waits for.
+    values = torch.stack(values)
     own = getattr(penalty, "metric", "equalized_odds_difference")
     between = [name for name in dict.fromkeys([own, *metrics]) if name not in OVERALL]
     columns = {}
@@ -260,8 +262,7 @@ def _measured(net, parts, logits, loss, metrics):
             for name in between:
                 known = counts[:, :n_groups]
                 columns[name + suffix] = from_counts(name, known).tolist()
-    values = torch.stack(values).tolist()
-    columns = dict(zip(("loss", "penalty"), values, strict=False)) | columns
+    columns = dict(zip(("loss", "penalty"), values.tolist(), strict=False)) | columns
     return [{k: v[i] for k, v in columns.items()} for i in range(n_parts)]
 
 
