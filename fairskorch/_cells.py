@@ -19,26 +19,34 @@ def order_of_cells(cell):
     """
     if isinstance(cell, torch.Tensor):
         return torch.from_numpy(order_of_cells(cell.numpy()))
-    if cell.size and cell.max() <= np.iinfo(np.int16).max:
-        # NumPy sorts so short numbers by counting, six times as fast.
+    short = np.iinfo(np.int16)
+    if cell.size and short.min <= cell.min() and cell.max() <= short.max:
+        # NumPy has a radix sort for such numbers, six times as fast.
         cell = cell.astype(np.int16)
     return np.argsort(cell, kind="stable")
 
 
 def numbered_strata(strata):
-    """Give strata that occur numbers, as `torch.unique` does, but sort nothing.
+    """Give the strata that occur numbers from 0 on, in the order of their codes.
 
     Parameters
     ----------
     strata : Tensor of shape (n_samples,), int64
-        Codes from 0 on, none of them much larger than their number.
+        Codes, on the CPU.
 
     Returns
     -------
+    order : Tensor of shape (n_samples,), int64
+        Row numbers, sorted by stratum.
     stratum : Tensor of shape (n_samples,), int64
+        The number of each row's stratum.
     counts : Tensor of shape (n_strata,), int64
         Rows in each.
     """
-    counts = torch.bincount(strata)
-    there = counts > 0
-    return (there.cumsum(0) - 1)[strata], counts[there]
+    order = order_of_cells(strata)
+    codes = strata[order]
+    begins = torch.ones(len(codes), dtype=torch.bool)
+    begins[1:] = codes[1:] != codes[:-1]
+    stratum = torch.empty_like(order)
+    stratum[order] = begins.cumsum(0) - 1
+    return order, stratum, torch.bincount(stratum)

@@ -26,7 +26,7 @@ from fairskorch.rates import widest
 #: Training rows that a constant prediction is looked for in.
 CHECKED_ROWS = 2000
 
-#: Rows that are read before all others, as they mostly tell.
+#: Rows that are read first, since they mostly show more than one class.
 FIRST_ROWS = 256
 
 
@@ -247,7 +247,7 @@ class NeuralClassifier(RowsOfEstimator, ClassifierMixin, NestedParams):
 
 
 def _looked_at(train, valid):
-    """Yield rows whose predictions may all be of one class; mostly a few tell."""
+    """Yield rows to look for a second predicted class in, a few of them first."""
     if valid is not None:
         yield from (valid.subset(slice(FIRST_ROWS)), valid)
     size = max(CHECKED_ROWS, 0 if valid is None else len(valid))

@@ -17,10 +17,11 @@ logger = logging.getLogger(__name__)
 #: Share of a device's free memory that the data may take to be kept there.
 STAGED_SHARE = 0.4
 
-#: Bytes that go to the device at a time when all of the data goes there.
-PIECE = 4 * 2**20
+#: Bytes that go to the device at a time when all of the data goes there, and through
+#: pinned memory.
+PIECE, PINNED_PIECE = 64 * 2**20, 4 * 2**20
 
-#: Threads that copy such pieces into pinned memory: one alone is what takes longest.
+#: Threads that copy into pinned memory, which takes one of them longer than the rest.
 COPIERS = 4
 
 #: Batches that are read ahead while the device is busy.
@@ -292,10 +293,11 @@ def _stage(data, layout, pages, device, channels_last):
     if turn:
         shape = [*shape[1:], shape[0]]
     staged = torch.empty((n, *shape), dtype=data.dtype, device=device)
-    step = max(1, PIECE * n // max(data.nbytes, 1))
+    # What fits into one such piece is not worth the threads.
+    pinned = data.is_cpu and device.type == "cuda" and data.nbytes > PINNED_PIECE
+    step = max(1, (PINNED_PIECE if pinned else PIECE) * n // max(data.nbytes, 1))
     stretches = [slice(start, start + step) for start in range(0, n, step)]
     pieces = (data[stretch] for stretch in stretches)
-    pinned = data.is_cpu and device.type == "cuda" and len(stretches) > 1
     if pinned:
         pieces = _ahead(_pinned, pieces, n_threads=COPIERS, n_ahead=COPIERS)
     for stretch, piece in zip(stretches, pieces, strict=True):

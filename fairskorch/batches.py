@@ -389,7 +389,7 @@ class Batches:
             order, sizes = self._order()
             numbers = torch.stack([order, self.rows.index[order]])
             if self.device.type == "cuda":
-                # Else the host would wait for the epoch that it draws this one in.
+                # A copy from other memory would wait for the epoch that is running.
                 numbers = numbers.pin_memory()
             numbers = numbers.to(self.device, non_blocking=True).split(sizes, dim=1)
         if self.sampler is None:

@@ -228,17 +228,11 @@ def evaluate(net, parts, metrics=()):
         metric that belongs to the penalty and the further ones, nan where these rows
         cannot tell it.
     """
+    penalty, n_parts = net.penalty_, len(parts.sizes)
     net._set_training(False)
     logits = parts.outputs(net)
     # Rows count alike here, whatever weight they had in training.
     loss = net.criterion_(logits, parts.target)
-    return _measured(net, parts, logits, loss, metrics)
-
-
-# Small operations, of which autograd need not know; the device waits for them.
-@torch.inference_mode()
-def _measured(net, parts, logits, loss, metrics):
-    penalty, n_parts = net.penalty_, len(parts.sizes)
     values = [_part_means(net, parts, logits, loss)]
     if penalty is not None:
         values.append(_penalties(penalty, parts, logits, loss if loss.ndim else None))

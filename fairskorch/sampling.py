@@ -81,9 +81,8 @@ class EpochSampler:
         strata = target
         if sampler != "balanced_classes":
             strata = (groups + 1) * (int(target.max()) + 1) + target
-        stratum, self.counts = numbered_strata(strata)
+        self.rows, stratum, self.counts = numbered_strata(strata)
         self.n_strata = len(self.counts)
-        self.rows = order_of_cells(stratum)
         self.starts = self.counts.cumsum(0) - self.counts
         if sampler == "stratified" and len(self.counts) <= short:
             self.draws = _stratified_draws(self.counts, n_rows, n_batches)

@@ -117,3 +117,11 @@ def test_columns_of_one_name_are_refused():
     frame = pd.DataFrame([[0, 1], [1, 1]], columns=["a", "a"])
     with pytest.raises(ValueError, match="different names; got several called 'a'"):
         GroupEncoder().fit(frame)
+
+
+@pytest.mark.parametrize("learnt", [bool, int, np.uint8, np.float16, ">i4", float])
+def test_groups_are_found_by_what_they_equal(learnt):
+    values = np.array([0, 1, 1, 0])
+    encoder = GroupEncoder().fit(values.astype(learnt))
+    for kind in (bool, int, np.float16, ">f8"):
+        np.testing.assert_array_equal(encoder.transform(values.astype(kind)), values)

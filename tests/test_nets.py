@@ -464,3 +464,65 @@ def test_a_net_refuses_rows_whose_classes_it_cannot_know(coded):
     data = torch.utils.data.TensorDataset(torch.as_tensor(X), torch.as_tensor(y))
     with pytest.raises(TypeError, match="trains on a GroupedRows or on a dict"):
         make().fit(data)
+
+
+class ByAutograd(EqualizedOdds):
+    """Differentiates its gap by itself."""
+
+    def effect(self, statistic, running=None):
+        with torch.enable_grad():
+            sums = statistic.detach().requires_grad_()
+            value = self.evaluate(sums, running)
+            (effect,) = torch.autograd.grad(value, sums)
+        return value.detach(), effect[..., 1:]
+
+
+class Keeping(EqualizedOdds):
+    """Keeps a tensor of one step for another."""
+
+    spread = 1.0
+
+    def remembered(self, values, logits):
+        self.spread = values.std()
+        return values
+
+    def join(self, rates, present):
+        return super().join(rates, present) * self.spread
+
+
+class Doubled(EqualizedOdds):
+    """Has a derivative of its own."""
+
+    def derivative(self, *args):
+        value, slopes = super().derivative(*args)
+        return 2 * value, 2 * slopes
+
+
+class Looks(Callback):
+    """Has each batch go the way of hooks, where autograd differentiates the loss."""
+
+    def on_batch_end(self, net, **kwargs):
+        pass
+
+
+def trained(coded, penalty, callbacks=(), **params):
+    X, y, groups = coded
+    torch.manual_seed(0)
+    net = make(
+        penalty=penalty, penalty__memory=0.5, callbacks=list(callbacks), **params
+    )
+    net.fit({"X": X, "groups": groups}, y)
+    return torch.cat([weight.detach().flatten() for weight in net.module_.parameters()])
+
+
+@pytest.mark.parametrize("penalty", [ByAutograd, Keeping, Doubled])
+def test_a_penalty_of_ones_own_trains_alike_with_hooks_and_without(coded, penalty):
+    found = trained(coded, penalty)
+    torch.testing.assert_close(found, trained(coded, penalty, [Looks()]))
+    plain = trained(coded, EqualizedOdds)
+    assert torch.allclose(found, plain, atol=1e-6) == (penalty is ByAutograd)
+
+
+def test_twice_the_derivative_is_twice_the_weight(coded):
+    twice = trained(coded, EqualizedOdds, penalty_weight=2.0)
+    torch.testing.assert_close(trained(coded, Doubled), twice)

@@ -134,3 +134,14 @@ def test_the_generator_is_the_only_source_of_randomness():
         torch.manual_seed(2)
         again = torch.cat(drawn.epoch(torch.Generator().manual_seed(5)))
         assert torch.equal(first, again)
+
+
+def test_cells_may_have_codes_of_any_size():
+    target = torch.tensor([0, 1] * 8)
+    groups = torch.tensor([0, 0, 1, 1] * 4)
+    small = EpochSampler("balanced_cells", target, groups, 4)
+    large = EpochSampler("balanced_cells", target, groups * 10**12, 4)
+    assert torch.equal(large.counts, small.counts)
+    assert torch.equal(large.importance, small.importance)
+    drawn = (s.epoch(torch.Generator().manual_seed(0)) for s in (small, large))
+    assert all(map(torch.equal, *drawn))

@@ -52,8 +52,8 @@ HIDDEN = ("cut batches", "forward", "backward", "penalty", "loss", "optimiser")
 #: Kernels by their names; the first that fits.
 KERNELS = {
     "compiled": r"triton_",
+    "batch norm": r"batch_?norm|bn_",
     "convolution and matrix": r"conv|gemm|xmma|cutlass|wgrad|dgrad|nhwc|nchw|cudnn",
-    "batch norm": r"batch_norm|bn_",
     "optimiser": r"multi_tensor|[aA]dam",
     "rows": r"gather|[iI]ndexSelect|index_elementwise|Memcpy",
     "sums": r"reduce|softmax|scatter|index_add|[iI]ndexFuncLargeIndex|IndexFunc",
