@@ -332,20 +332,20 @@ class GroupPenalty(nn.Module):
         -------
         penalty : scalar Tensor
         slopes : Tensor of shape (n_samples, n_classes)
-            Of penalties of this package both are inference tensors.
+            Of penalties of this package both are inference tensors on the CPU.
         """
-        with self._untracked():
+        with self._untracked(logits):
             values = raise_half(self.row_values(logits, target))
             value, slopes = self._by_values(
                 values, logits, target, groups, weight, memory
             )
             return value, self.row_effect(slopes, values)
 
-    def _untracked(self) -> AbstractContextManager[object]:
-        # A fifth faster than no_grad where operations are small; but whoever keeps a
-        # tensor or calls autograd inside, as a class of a user's own may, meets errors.
+    def _untracked(self, logits: Tensor) -> AbstractContextManager[object]:
+        # A fifth faster than no_grad where the host does small operations; but whoever
+        # keeps a tensor or calls autograd inside, as a user's class may, meets errors.
         own = type(self).__module__.startswith(f"{__package__}.")
-        return torch.inference_mode() if own else torch.no_grad()
+        return torch.inference_mode() if own and logits.is_cpu else torch.no_grad()
 
     def _by_values(
         self,
