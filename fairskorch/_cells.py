@@ -1,4 +1,4 @@
-"""Rows by their cells, numbered from 0 on."""
+"""Rows sorted and numbered by their cells."""
 
 import numpy as np
 import torch

@@ -21,7 +21,7 @@ STAGED_SHARE = 0.4
 #: pinned memory.
 PIECE, PINNED_PIECE = 64 * 2**20, 4 * 2**20
 
-#: Threads that copy into pinned memory, which takes one of them longer than the rest.
+#: Threads that copy into pinned memory; for one alone that takes longer than sending.
 COPIERS = 4
 
 #: Batches that are read ahead while the device is busy.

@@ -388,10 +388,11 @@ class Batches:
         else:
             order, sizes = self._order()
             numbers = torch.stack([order, self.rows.index[order]])
-            if self.device.type == "cuda":
+            cuda = self.device.type == "cuda"
+            if cuda:
                 # A copy from other memory would wait for the epoch that is running.
                 numbers = numbers.pin_memory()
-            numbers = numbers.to(self.device, non_blocking=True).split(sizes, dim=1)
+            numbers = numbers.to(self.device, non_blocking=cuda).split(sizes, dim=1)
         if self.sampler is None:
             self.sequence = numbers
         return numbers

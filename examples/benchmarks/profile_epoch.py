@@ -46,7 +46,8 @@ PARTS = {
     "monitoring": (FairnessMonitor, "on_epoch_end"),
     "rest of the epochs": (GroupPenaltyNet, "fit_loop"),
 }
-#: Parts that a replayed step hides, and what they are part of.
+
+#: Parts of a step: a replay does none of them by itself.
 HIDDEN = ("cut batches", "forward", "backward", "penalty", "loss", "optimiser")
 
 #: Kernels by their names; the first that fits.
@@ -59,8 +60,8 @@ KERNELS = {
     "sums": r"reduce|softmax|scatter|index_add|[iI]ndexFuncLargeIndex|IndexFunc",
 }
 
-#: The epoch that kernels are taken from; in the first ones steps are captured.
-EPOCH = 3
+#: The call that kernels are taken from; in the first one steps are captured.
+CALL = 3
 
 
 class Clock:
@@ -107,12 +108,12 @@ def seconds_by_part(fit):
 
 
 def kernels_by_kind(run, owner, name):
-    """Return the milliseconds of kernels in the EPOCH-th call of a method, by kind."""
+    """Return the milliseconds of kernels in the CALL-th call of a method, by kind."""
     calls, kept, method = Counter(), {}, getattr(owner, name)
 
     def profiled(*args, **kwargs):
         calls[name] += 1
-        if calls[name] != EPOCH:
+        if calls[name] != CALL:
             return method(*args, **kwargs)
         activities = [torch.profiler.ProfilerActivity.CUDA]
         with torch.profiler.profile(activities=activities) as profile:
